@@ -1,0 +1,101 @@
+//! The seam to a service's database as a whole: what it holds, whether it is ready, and how to get
+//! its source and its sinks.
+
+use crate::{
+    BoxError, Code, Diagnose, EntityName, Finding, Point, Remedy, Schema, ServiceName, Shape, Sink,
+    SinkSpec, Source, SourceError, SourceSpec,
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// A column as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// The database's name of its type.
+    pub native: String,
+    /// Part of the key that changes are told by.
+    pub key: bool,
+}
+
+/// A table as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// How to write it in the configuration: `public.customers`, quoted where needed.
+    pub name: String,
+    /// Its columns, in order.
+    pub columns: Vec<TableColumn>,
+    /// About how many rows it holds.
+    pub rows_estimate: u64,
+}
+
+/// One service's private database.
+#[async_trait]
+pub trait Database: Send + Sync {
+    /// Where it is, without secrets.
+    fn address(&self) -> String;
+
+    /// The tables a service could publish; none of ours, none of the system's.
+    async fn tables(&self) -> Result<Vec<Table>, DatabaseError>;
+
+    /// Everything that capture needs, looked at: one finding each, good ones too. Unreachable is a
+    /// finding as well.
+    async fn check_source(&self, spec: &SourceSpec) -> Vec<Finding>;
+
+    /// The schemas that capture would give now; what cannot be published is left out (it is one of
+    /// `check_source`'s findings).
+    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError>;
+
+    /// Everything that applying needs, looked at, for the shapes that capture would give now.
+    async fn check_sink(&self, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<Finding>;
+
+    /// Runs a finding's statements, in order, in one transaction where the database can.
+    async fn fix(&self, statements: &[String]) -> Result<(), DatabaseError>;
+
+    /// A point that covers everything committed before this call, and that capture will reach even
+    /// when nothing else is written.
+    async fn mark(&self, service: &ServiceName) -> Result<Point, SourceError>;
+
+    /// A reader of its changes; connects in [`Source::start`].
+    fn source(&self, spec: SourceSpec) -> Box<dyn Source>;
+
+    /// A writer of copies; connects in [`Sink::wants`].
+    fn sink(&self, spec: SinkSpec) -> Box<dyn Sink>;
+}
+
+/// Why a question to a database has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// No connection.
+    #[error("{address} cannot be reached")]
+    Unreachable {
+        /// Which database.
+        address: String,
+        /// What happened.
+        source: BoxError,
+    },
+    /// The database answered with an error.
+    #[error("{address} refused: {what}")]
+    Refused {
+        /// Which database.
+        address: String,
+        /// What was asked.
+        what: String,
+        /// The database's own words.
+        source: BoxError,
+    },
+}
+
+impl Diagnose for DatabaseError {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Unreachable { .. } => Remedy::Retry,
+            Self::Refused { .. } => Remedy::Operator(Code::SourceSetup),
+        }
+    }
+
+    fn help(&self) -> &str {
+        "is the database running, and are its address, user and password right?"
+    }
+}

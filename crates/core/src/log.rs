@@ -1,0 +1,261 @@
+//! The seam to what remembers: an ordered, durable record of what sources said.
+
+use crate::{
+    Batch, BoxError, ByteSize, Code, Diagnose, EntityName, Offset, Position, Remedy, Schema,
+    ServiceName, Snapshot,
+};
+use async_trait::async_trait;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Identity of one stream, made when the stream is made. A checkpoint remembers it, so that a target
+/// never follows the offsets of another log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub u64);
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A batch as the log holds it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Offset of its first event.
+    pub base: Offset,
+    /// What was appended.
+    pub batch: Arc<Batch>,
+}
+
+impl Stored {
+    /// The offset after its last event.
+    pub fn end(&self) -> Offset {
+        Offset(self.base.0 + self.batch.events.len() as u64)
+    }
+}
+
+/// What a read returns.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// At least one, in order, without gaps. The first may begin before the offset asked for; the
+    /// reader skips what it has. Batches without events are left out.
+    pub batches: Vec<Stored>,
+    /// Where to read on.
+    pub next: Offset,
+}
+
+/// The end of a stream, and what it says about going on.
+#[derive(Debug, Clone)]
+pub struct Tail {
+    /// Which log.
+    pub log: LogId,
+    /// The oldest offset that can still be read.
+    pub first: Offset,
+    /// The next free offset. Everything before it is durable.
+    pub next: Offset,
+    /// Position of the last durable batch; `None` while the stream is empty.
+    pub position: Option<Position>,
+    /// Newest word on every entity's snapshot, with the offset after it.
+    pub snapshots: Vec<(Snapshot, Offset)>,
+    /// Newest schema of every entity.
+    pub schemas: Vec<Arc<Schema>>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+impl Tail {
+    /// Offset from which on `entity` is complete: everybody who applied everything before it has
+    /// the whole entity. `None` while a snapshot is missing or under way.
+    pub fn complete_from(&self, entity: &EntityName) -> Option<Offset> {
+        self.snapshots.iter().find(|(s, _)| s.entity == *entity && s.done).map(|(_, at)| *at)
+    }
+}
+
+/// Resolves once an appended batch is durable, to the offset after it. Commits of one stream resolve
+/// in order. Dropping it forgets nothing.
+pub struct Commit(Pin<Box<dyn Future<Output = Result<Offset, LogError>> + Send>>);
+
+impl Commit {
+    /// A commit that resolves with `future`.
+    pub fn new(future: impl Future<Output = Result<Offset, LogError>> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Offset, LogError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Commit")
+    }
+}
+
+/// An ordered, durable record of what sources said: one stream per publishing service, whose only
+/// writer is that service's capture.
+///
+/// Laws, proved by the conformance suite:
+/// - Offsets are dense, one per event. What was durable stays, byte for byte, across any crash.
+/// - A reader sees only durable batches, in order, without gaps, each exactly once.
+/// - An append whose epoch differs from the tail's is refused unless the batch is
+///   [`fresh`](Batch::fresh); so is one whose position lies before the tail's. A batch without
+///   events moves the position only.
+/// - After a failed sync every append is refused until restart.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Returns once there is room: this wait is the back-pressure. The commit resolves once the
+    /// batch is durable. Not cancel safe: a dropped append may or may not have been taken.
+    async fn append(&self, stream: &ServiceName, batch: Batch) -> Result<Commit, LogError>;
+
+    /// Waits at the tail for something to return. About `max` bytes of rows, at least one batch.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`LogError::Trimmed`] when `at` was forgotten, [`LogError::Ahead`] when it lies after the
+    /// tail.
+    async fn read(
+        &self,
+        stream: &ServiceName,
+        at: Offset,
+        max: ByteSize,
+    ) -> Result<Chunk, LogError>;
+
+    /// The end of the stream. Making a stream that is not there yet is this call's doing.
+    async fn tail(&self, stream: &ServiceName) -> Result<Tail, LogError>;
+
+    /// Waits until the tail's position is no longer `seen`. Cancel safe.
+    async fn moved(
+        &self,
+        stream: &ServiceName,
+        seen: Option<Position>,
+    ) -> Result<(Offset, Option<Position>), LogError>;
+
+    /// Forgets what lies before `keep`, as far as whole segments allow. Repeating it changes
+    /// nothing.
+    async fn trim(&self, stream: &ServiceName, keep: Offset) -> Result<(), LogError>;
+}
+
+/// Why the log cannot do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The disk refused for now: full, or out of descriptors. What is durable stays; nothing of the
+    /// refused batch remains.
+    #[error("the event log of {stream} cannot be written")]
+    Refused {
+        /// Which stream.
+        stream: ServiceName,
+        /// The system's own words.
+        source: Arc<std::io::Error>,
+    },
+    /// A sync failed: what the disk holds is unknown, so the log refuses writes until restart.
+    #[error("the event log of {stream} could not be made durable and takes no more writes")]
+    Failed {
+        /// Which stream.
+        stream: ServiceName,
+        /// The system's own words.
+        source: Arc<std::io::Error>,
+    },
+    /// Bytes that were durable are no longer what was written.
+    #[error("the event log of {stream} is damaged: {what}")]
+    Damaged {
+        /// Which stream.
+        stream: ServiceName,
+        /// File, byte and how it shows.
+        what: String,
+    },
+    /// A read of the disk failed.
+    #[error("the event log of {stream} cannot be read")]
+    Unreadable {
+        /// Which stream.
+        stream: ServiceName,
+        /// The system's own words.
+        source: Arc<std::io::Error>,
+    },
+    /// The offset was forgotten by retention.
+    #[error("the event log of {stream} begins at offset {first}; {at} was forgotten by retention")]
+    Trimmed {
+        /// Which stream.
+        stream: ServiceName,
+        /// What was asked for.
+        at: Offset,
+        /// What is there.
+        first: Offset,
+    },
+    /// The offset lies after the end.
+    #[error("the event log of {stream} ends at offset {next}, before {at}")]
+    Ahead {
+        /// Which stream.
+        stream: ServiceName,
+        /// What was asked for.
+        at: Offset,
+        /// Where it ends.
+        next: Offset,
+    },
+    /// A batch that does not follow the last one.
+    #[error("a batch does not follow the end of {stream}'s event log: {what}")]
+    Misplaced {
+        /// Which stream.
+        stream: ServiceName,
+        /// How it shows.
+        what: String,
+    },
+    /// The log was closed; the process is stopping.
+    #[error("the event log of {stream} is closed")]
+    Closed {
+        /// Which stream.
+        stream: ServiceName,
+    },
+}
+
+impl LogError {
+    /// A shared box of this error, for keeping it as a cause.
+    pub fn boxed(self) -> BoxError {
+        Box::new(self)
+    }
+}
+
+impl Diagnose for LogError {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Refused { .. } | Self::Unreadable { .. } | Self::Closed { .. } => Remedy::Retry,
+            Self::Failed { .. } => Remedy::Operator(Code::LogFailed),
+            Self::Damaged { .. } => Remedy::Operator(Code::LogDamaged),
+            Self::Trimmed { .. } => Remedy::Operator(Code::LogTrimmed),
+            Self::Ahead { .. } => Remedy::Operator(Code::SinkCheckpoint),
+            Self::Misplaced { .. } => Remedy::Bug,
+        }
+    }
+
+    fn help(&self) -> &str {
+        match self {
+            Self::Refused { .. } => {
+                "free some space on the data directory's disk; capture goes on by itself, and the \
+                 source keeps what it has until then"
+            }
+            Self::Failed { .. } => {
+                "look at the disk, then restart `rowcast run`; the source keeps what the log has \
+                 not made durable"
+            }
+            Self::Damaged { .. } => "run `rowcast log check` to see what is damaged",
+            Self::Unreadable { .. } => "look at the disk that holds the data directory",
+            Self::Trimmed { .. } => {
+                "the copy needs what retention removed; empty the copy's tables and its row in \
+                 the checkpoint table, and keep more: `[log] keep = \"all\"`"
+            }
+            Self::Ahead { .. } => {
+                "the target has applied more than this log holds: this data directory is an old \
+                 copy; start `rowcast run` on the newest one"
+            }
+            Self::Misplaced { .. } => "please report this with the log's lines",
+            Self::Closed { .. } => "",
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use super::*;
+use crate::{BatchBuilder, Epoch, Kind, Point, Position, RowWriter, Value};
+
+fn schema() -> Arc<Schema> {
+    let column = |name: &str, key| Column {
+        name: name.into(),
+        native: "text".into(),
+        kind: Kind::Text,
+        key,
+        not_null: false,
+        fill: None,
+    };
+    Arc::new(Schema {
+        entity: "customer".parse().unwrap(),
+        dialect: "test".into(),
+        columns: vec![column("name", None), column("id", Some(0)), column("note", None)],
+        generated: vec![],
+    })
+}
+
+fn projection(fields: Fields) -> Projection {
+    let subscription = Subscription {
+        entity: "customer".parse().unwrap(),
+        into: "copy".into(),
+        fields,
+        create: true,
+    };
+    Projection::new("a".parse().unwrap(), "b".parse().unwrap(), vec![subscription])
+}
+
+fn named(pairs: &[(&str, &str)]) -> Fields {
+    Fields::Named(pairs.iter().map(|(l, p)| (l.to_string(), p.to_string())).collect())
+}
+
+fn stored(base: u64, events: &[(Op, &[Value<'_>], &[Value<'_>])]) -> Stored {
+    let schema = schema();
+    let mut b = BatchBuilder::new();
+    let s = b.schema(schema.id(), &schema);
+    b.begin(Point::Sequence(1), 0);
+    let write = |values: &[Value<'_>], into: &mut Vec<u8>| {
+        let mut w = RowWriter::new(into);
+        values.iter().for_each(|v| w.push(*v));
+    };
+    for (op, before, after) in events {
+        b.push(*op, s, |v| write(before, v), |v| write(after, v));
+    }
+    let until = Position::new(Epoch::default(), Point::Sequence(2));
+    Stored { base: Offset(base), batch: Arc::new(b.finish(until, true)) }
+}
+
+const A: Value<'_> = Value::Text(b"a");
+const U: Value<'_> = Value::Unchanged;
+
+#[test]
+fn fields_are_selected_and_renamed_and_the_key_follows() {
+    let shapes = projection(named(&[("k", "id"), ("n", "name")])).shapes(&schema()).unwrap();
+    let shape = &shapes[0];
+    let columns: Vec<_> = shape.columns.iter().map(|c| (c.name.as_str(), c.source)).collect();
+    assert_eq!(columns, [("k", 1), ("n", 0)]);
+    assert_eq!(shape.key, [0]);
+}
+
+#[test]
+fn a_subscription_that_does_not_fit_says_which_field() {
+    let error = projection(named(&[("n", "name")])).shapes(&schema()).unwrap_err();
+    assert!(matches!(error, ProjectError::NoKey { field, .. } if field == "id"));
+    let error = projection(named(&[("id", "id"), ("x", "gone")])).shapes(&schema()).unwrap_err();
+    assert!(matches!(error, ProjectError::NoField { field, .. } if field == "gone"));
+    let error = projection(named(&[("id", "id"), ("id", "name")])).shapes(&schema()).unwrap_err();
+    assert!(matches!(error, ProjectError::Twice { field, .. } if field == "id"));
+}
+
+#[test]
+fn an_update_becomes_what_its_row_says() {
+    let batch = stored(
+        10,
+        &[
+            (Op::Update, &[], &[A, A, A]),
+            (Op::Update, &[], &[A, A, U]),
+            (Op::Update, &[U, A, U], &[A, A, A]),
+            (Op::Update, &[U, A, U], &[A, A, U]),
+            (Op::Delete, &[U, A, U], &[]),
+        ],
+    );
+    let rows = projection(Fields::All).rows(&[batch], Offset(0), Offset(99), |_, _| false).unwrap();
+    use ChangeOp::{Create, Delete, Patch, Rekey, Update};
+    let ops: Vec<_> = rows.changes.iter().map(|c| c.op).collect();
+    assert_eq!(ops, [Update, Patch, Delete, Create, Rekey, Delete]);
+}
+
+#[test]
+fn only_events_between_the_offsets_count() {
+    let batch = stored(10, &[(Op::Create, &[][..], &[A, A, A][..]); 5]);
+    let rows =
+        projection(Fields::All).rows(&[batch], Offset(12), Offset(14), |_, _| false).unwrap();
+    assert_eq!(rows.changes.iter().map(|c| c.event).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn a_schema_alone_brings_its_shape() {
+    let batch = stored(0, &[(Op::Schema, &[], &[])]);
+    let rows = projection(Fields::All).rows(&[batch], Offset(0), Offset(9), |_, _| true).unwrap();
+    assert!(rows.changes.is_empty());
+    assert!(rows.shapes[0].settling);
+}
