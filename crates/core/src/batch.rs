@@ -25,13 +25,15 @@ pub enum Op {
     Schema = 6,
     /// Every row of the entity that existed before we listened is in the log now.
     Complete = 7,
+    /// The unfinished transaction before it ends here and has no more events; changes nothing.
+    End = 8,
 }
 
 impl Op {
     /// The operation with this number, as stored in logs.
     pub fn from_number(n: u8) -> Option<Self> {
-        use Op::{Complete, Create, Delete, Read, Schema, Truncate, Update};
-        [Create, Update, Delete, Read, Truncate, Schema, Complete]
+        use Op::{Complete, Create, Delete, End, Read, Schema, Truncate, Update};
+        [Create, Update, Delete, Read, Truncate, Schema, Complete, End]
             .into_iter()
             .find(|op| *op as u8 == n)
     }
@@ -46,6 +48,7 @@ impl Op {
             Self::Truncate => "truncate",
             Self::Schema => "schema",
             Self::Complete => "complete",
+            Self::End => "end",
         }
     }
 }

@@ -412,7 +412,7 @@ fn push(rows: &mut Rows, stored: &Stored, event: &Event, place: Place) {
                 }
             }
         }
-        Op::Schema | Op::Complete => {}
+        Op::Schema | Op::Complete | Op::End => {}
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Start {
 /// Laws, proved by the conformance suite:
 /// - Batches of one transaction follow each other; the last one is [`whole`](Batch::whole). No
 ///   snapshot rows stand between them.
+/// - The last batch of a transaction holds at least one event. When nothing is left but its end (a
+///   restart after its last event), that event is an [`End`](crate::Op::End).
 /// - An entity's first event is its [`Schema`](crate::Op::Schema); another one precedes the first
 ///   event of another shape.
 /// - After a restart `After(position of any batch handed out)`, every later event comes again, in
