@@ -1,0 +1,123 @@
+//! Capture: one source into one stream. A position is confirmed to the source only after the log
+//! made it durable.
+
+use crate::backoff::Backoff;
+use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::trouble::Trouble;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use rowcast_core::{
+    Batch, Database, EventLog, LogError, Offset, Position, Resume, ServiceName, Source, SourceSpec,
+    Start,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What others may see of a capture.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CaptureState {
+    pub(crate) condition: Condition,
+}
+
+impl HasCondition for CaptureState {
+    fn condition(&mut self) -> &mut Condition {
+        &mut self.condition
+    }
+}
+
+/// The capture of one publishing service.
+pub(crate) struct Capture {
+    pub(crate) service: ServiceName,
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) spec: SourceSpec,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) state: Arc<watch::Sender<CaptureState>>,
+    /// A person asked to give up the old history.
+    pub(crate) afresh: bool,
+}
+
+type Pending = Pin<Box<dyn Future<Output = (Position, bool, Result<Offset, LogError>)> + Send>>;
+
+impl Capture {
+    /// Captures until told to stop. Returns an error only for a defect of ours.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Trouble> {
+        let name = format!("capture of {}", self.service);
+        let mut source = self.database.source(self.spec.clone());
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(trouble) = self.once(&name, source.as_mut(), &mut backoff, &stop).await else {
+                return Ok(());
+            };
+            match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
+                Next::Again => {}
+                Next::Stop => return Ok(()),
+                Next::Bug(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    async fn once(
+        &mut self,
+        name: &str,
+        source: &mut dyn Source,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let tail = self.log.tail(&self.service).await?;
+        let snapshots = tail.snapshots.into_iter().map(|(s, _)| s).collect();
+        let start = match tail.position {
+            Some(_) if self.afresh => Start::Afresh,
+            Some(position) => Start::After(Resume { position, snapshots }),
+            // An empty log asked to begin afresh may still meet what an older one left behind.
+            None if self.afresh => Start::Afresh,
+            None => Start::Beginning,
+        };
+        match stop.run_until_cancelled(source.start(start)).await {
+            Some(started) => started?,
+            None => return Ok(()),
+        }
+        at_work(name, &self.state, backoff);
+        let mut pending: FuturesOrdered<Pending> = FuturesOrdered::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(durable) = pending.next(), if !pending.is_empty() => {
+                    self.confirm(source, durable).await?;
+                }
+                batch = source.next() => self.append(batch?, &mut pending).await?,
+            }
+        }
+        // What was appended is worth confirming: the next start has less to read again.
+        while let Some(durable) = pending.next().await {
+            self.confirm(source, durable).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        batch: Batch,
+        pending: &mut FuturesOrdered<Pending>,
+    ) -> Result<(), Trouble> {
+        let (until, fresh) = (batch.until, batch.fresh);
+        let commit = self.log.append(&self.service, batch).await?;
+        pending.push_back(Box::pin(async move { (until, fresh, commit.await) }));
+        Ok(())
+    }
+
+    async fn confirm(
+        &mut self,
+        source: &mut dyn Source,
+        (until, fresh, durable): (Position, bool, Result<Offset, LogError>),
+    ) -> Result<(), Trouble> {
+        durable?;
+        if fresh {
+            self.afresh = false;
+        }
+        source.confirm(&until).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Catching up: waiting until every route has applied all that was committed at the sources when
+//! the waiting began.
+
+use crate::backoff::Backoff;
+use crate::board::{Board, PublisherEntry, RouteEntry, applied};
+use crate::pace::Phase;
+use crate::trouble::TroubleReport;
+use rowcast_core::{Diagnose, Offset, Point, Remedy};
+
+impl Board {
+    /// Waits until every route has applied all that was committed at the sources when this was
+    /// called, snapshots included. Outages are waited out.
+    ///
+    /// # Errors
+    /// What paused a capture or a route: that waits for a person, so we do not.
+    pub async fn caught_up(&self) -> Result<(), TroubleReport> {
+        let publishers = self.publishers.iter().map(|p| self.publisher_caught_up(p));
+        futures::future::try_join_all(publishers).await.map(|_| ())
+    }
+
+    async fn publisher_caught_up(&self, publisher: &PublisherEntry) -> Result<(), TroubleReport> {
+        let end = tokio::select! {
+            end = self.end_of(publisher) => end?,
+            trouble = paused(&publisher.state, |s| &s.condition) => return Err(trouble),
+        };
+        let routes = self.routes.iter().filter(|r| r.route.from == publisher.service);
+        futures::future::try_join_all(routes.map(|r| route_caught_up(r, end))).await.map(|_| ())
+    }
+
+    /// The offset after everything committed up to now, once it is all in the log.
+    async fn end_of(&self, publisher: &PublisherEntry) -> Result<Offset, TroubleReport> {
+        let point = mark(publisher).await?;
+        let broken = |e: &dyn Diagnose| TroubleReport::of(e);
+        let service = &publisher.service;
+        let logged = self.logged(service, point).await;
+        let mut end = logged.map_err(|e| TroubleReport {
+            code: None,
+            message: e.to_string(),
+            causes: Vec::new(),
+            help: String::new(),
+        })?;
+        loop {
+            let tail = self.log.tail(service).await.map_err(|e| broken(&e))?;
+            let complete: Option<Vec<_>> =
+                publisher.entities.iter().map(|e| tail.complete_from(e)).collect();
+            if let Some(complete) = complete {
+                end = complete.into_iter().fold(end, Offset::max);
+                return Ok(end);
+            }
+            // Snapshot batches need not move the position; looking again is cheap.
+            let look_again = tokio::time::sleep(std::time::Duration::from_millis(50));
+            tokio::select! {
+                moved = self.log.moved(service, tail.position) => {
+                    moved.map_err(|e| broken(&e))?;
+                }
+                () = look_again => {}
+            }
+        }
+    }
+}
+
+async fn mark(publisher: &PublisherEntry) -> Result<Point, TroubleReport> {
+    let mut backoff = Backoff::default();
+    // The capture may still be making what marking needs: wait for its first success.
+    let mut state = publisher.state.subscribe();
+    let ready = state.wait_for(|s| s.condition.phase == Phase::Running).await;
+    drop(ready.expect("the entry itself keeps the sender alive"));
+    loop {
+        match publisher.database.mark(&publisher.service).await {
+            Ok(point) => return Ok(point),
+            Err(e) if e.remedy() == Remedy::Retry => {
+                let wait = backoff.next(&mut rand::rng());
+                tokio::time::sleep(wait).await;
+            }
+            Err(e) => return Err(TroubleReport::of(&e)),
+        }
+    }
+}
+
+async fn route_caught_up(entry: &RouteEntry, end: Offset) -> Result<(), TroubleReport> {
+    tokio::select! {
+        () = applied(entry, end) => Ok(()),
+        trouble = paused(&entry.state, |s| &s.condition) => Err(trouble),
+    }
+}
+
+async fn paused<S>(
+    state: &tokio::sync::watch::Sender<S>,
+    condition: impl Fn(&S) -> &crate::pace::Condition,
+) -> TroubleReport {
+    let mut state = state.subscribe();
+    let waits =
+        state.wait_for(|s| condition(s).phase == Phase::Paused && condition(s).trouble.is_some());
+    let waits = waits.await.expect("the entry itself keeps the sender alive");
+    condition(&waits).trouble.clone().expect("waited for")
+}

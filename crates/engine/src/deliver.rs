@@ -1,0 +1,248 @@
+//! Deliver: one route, from the log into a sink, whole transactions at a time. It takes whatever is
+//! waiting, so batches are one transaction when idle and thousands under load.
+
+use crate::backoff::Backoff;
+use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::trouble::Trouble;
+use rowcast_core::{
+    ByteSize, Chunk, Database, EntityName, EventLog, Offset, Position, Progress, Projection,
+    RouteId, Rows, SchemaId, Sink, SinkSpec, Stored, Tail,
+};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Row bytes taken from the log at once.
+const READ_BYTES_MAX: ByteSize = ByteSize::mib(4);
+
+/// Offsets the stored checkpoint may stay behind while nothing concerns this route.
+const UNSTORED_MAX: u64 = 100_000;
+
+/// What others may see of a route.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RouteState {
+    pub(crate) condition: Condition,
+    /// The next offset the target lacks; unknown before it was reached once.
+    pub(crate) applied: Option<Offset>,
+}
+
+impl HasCondition for RouteState {
+    fn condition(&mut self) -> &mut Condition {
+        &mut self.condition
+    }
+}
+
+/// The delivery of one route.
+pub(crate) struct Deliver {
+    pub(crate) route: RouteId,
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) spec: SinkSpec,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) state: Arc<watch::Sender<RouteState>>,
+}
+
+impl Deliver {
+    /// Delivers until told to stop. Returns an error only for a defect of ours.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
+        let name = format!("route {}", self.route);
+        let mut sink = self.database.sink(self.spec.clone());
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(trouble) = self.once(&name, sink.as_mut(), &mut backoff, &stop).await else {
+                return Ok(());
+            };
+            match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
+                Next::Again => {}
+                Next::Stop => return Ok(()),
+                Next::Bug(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    async fn once(
+        &self,
+        name: &str,
+        sink: &mut dyn Sink,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let tail = self.log.tail(&self.route.from).await?;
+        let Some(checkpoint) = stop.run_until_cancelled(sink.wants(tail.log)).await else {
+            return Ok(());
+        };
+        let mut lane = Lane::new(self, sink, checkpoint?.next, &tail);
+        lane.publish();
+        at_work(name, &self.state, backoff);
+        loop {
+            let read = self.log.read(&self.route.from, lane.at, READ_BYTES_MAX);
+            let Some(chunk) = stop.run_until_cancelled(read).await else {
+                return lane.store().await;
+            };
+            lane.deliver(&chunk?).await?;
+        }
+    }
+}
+
+/// A route's place: what is read, what is stored at the target, and what lies between.
+struct Lane<'a> {
+    deliver: &'a Deliver,
+    sink: &'a mut dyn Sink,
+    projection: Projection,
+    /// Where to read on.
+    at: Offset,
+    /// The checkpoint as the target has it.
+    stored: Offset,
+    /// The target holds an open transaction with rows of an unfinished one of the source.
+    open: bool,
+    /// The position that belongs to `at`, once something was read.
+    position: Option<Position>,
+    /// From which offset on an entity is complete; absent while its snapshot arrives.
+    complete: HashMap<EntityName, Offset>,
+    /// Schemas whose tables the sink has seen.
+    prepared: HashSet<SchemaId>,
+}
+
+impl<'a> Lane<'a> {
+    fn new(deliver: &'a Deliver, sink: &'a mut dyn Sink, next: Offset, tail: &Tail) -> Self {
+        let complete = tail.snapshots.iter().filter(|(s, _)| s.done);
+        Self {
+            projection: Projection::new(
+                deliver.route.from.clone(),
+                deliver.route.to.clone(),
+                deliver.spec.subscriptions.clone(),
+            ),
+            deliver,
+            sink,
+            at: next,
+            stored: next,
+            open: false,
+            position: None,
+            complete: complete.map(|(s, at)| (s.entity.clone(), *at)).collect(),
+            prepared: HashSet::new(),
+        }
+    }
+
+    async fn deliver(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
+        for stored in &chunk.batches {
+            self.notice_snapshots(stored);
+        }
+        let cut = whole_until(&chunk.batches);
+        if cut > self.at {
+            self.piece(&chunk.batches, cut, true).await?;
+        }
+        if chunk.next > self.at {
+            self.piece(&chunk.batches, chunk.next, false).await?;
+        }
+        Ok(())
+    }
+
+    fn notice_snapshots(&mut self, stored: &Stored) {
+        for snapshot in &stored.batch.snapshots {
+            if snapshot.done {
+                self.complete.insert(snapshot.entity.clone(), stored.end());
+            } else {
+                self.complete.remove(&snapshot.entity);
+            }
+        }
+    }
+
+    /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
+    /// until a later piece commits.
+    async fn piece(
+        &mut self,
+        batches: &[Stored],
+        end: Offset,
+        commit: bool,
+    ) -> Result<(), Trouble> {
+        let complete = &self.complete;
+        let settling = |entity: &EntityName, offset: Offset| {
+            complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
+        };
+        let rows = self.projection.rows(batches, self.at, end, settling)?;
+        let news = rows.shapes.iter().any(|s| !self.prepared.contains(&s.shape.schema));
+        let position = position_at(batches, end);
+        let quiet = rows.changes.is_empty() && !news && !(commit && self.open);
+        self.position = Some(position);
+        if quiet && (!commit || end.0 - self.stored.0 < UNSTORED_MAX) {
+            self.at = end;
+        } else {
+            self.apply(&rows, end, position, commit).await?;
+        }
+        if commit {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &mut self,
+        rows: &Rows,
+        end: Offset,
+        position: Position,
+        commit: bool,
+    ) -> Result<(), Trouble> {
+        let progress = Progress { from: self.stored, next: end, position, commit };
+        self.sink.apply(rows, progress).await?;
+        self.prepared.extend(rows.shapes.iter().map(|s| s.shape.schema));
+        self.at = end;
+        self.open = !commit;
+        if commit {
+            self.stored = end;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint that so far only we know.
+    async fn store(&mut self) -> Result<(), Trouble> {
+        let applied = self.deliver.state.borrow().applied;
+        match (self.position, applied) {
+            (Some(position), Some(end)) if end > self.stored && end == self.at => {
+                self.apply(&Rows::default(), end, position, true).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn publish(&self) {
+        let at = self.at;
+        self.deliver.state.send_if_modified(|s| s.applied.replace(at) != Some(at));
+    }
+}
+
+/// The offset after the last event whose transaction ends in `batches`. An unfinished transaction
+/// may reach back over several batches.
+fn whole_until(batches: &[Stored]) -> Offset {
+    let mut end = batches.last().map_or(Offset(0), Stored::end);
+    for stored in batches.iter().rev() {
+        if stored.batch.whole {
+            return end;
+        }
+        let open = stored.batch.transactions.last().map_or(0, |t| u64::from(t.events));
+        end = Offset(stored.end().0 - open);
+        if stored.batch.transactions.len() > 1 {
+            return end;
+        }
+    }
+    end
+}
+
+/// The source's position at `end`, as exact as a batch says.
+fn position_at(batches: &[Stored], end: Offset) -> Position {
+    let stored = batches.iter().find(|s| s.end() >= end).or(batches.last());
+    let stored = stored.expect("a chunk holds at least one batch");
+    if stored.end() == end {
+        return stored.batch.until;
+    }
+    // Inside a batch: the transaction that begins at `end` is not applied yet.
+    let mut at = stored.base.0;
+    let begins = stored.batch.transactions.iter().find(|t| {
+        let here = at >= end.0;
+        at += u64::from(t.events);
+        here
+    });
+    begins.map_or(stored.batch.until, |t| Position::new(stored.batch.epoch(), t.at))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What `rowcast status` shows. The JSON is a contract: extend it, do not rename.
+
+use crate::trouble::TroubleReport;
+use serde::Serialize;
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The publishers, in the configuration's order.
+    pub services: Vec<ServiceStatus>,
+    /// The routes, in the configuration's order.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One publisher.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// `starting`, `snapshotting`, `capturing`, `retrying` or `paused`.
+    pub state: &'static str,
+    /// The source's position up to which the log is durable.
+    pub position: Option<String>,
+    /// Its stream.
+    pub log: LogStatus,
+    /// How far the snapshots of its entities are.
+    pub snapshots: Vec<SnapshotStatus>,
+    /// Why it waits, on one line.
+    pub error: Option<String>,
+    /// The same, in parts.
+    pub trouble: Option<TroubleReport>,
+}
+
+/// One stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LogStatus {
+    /// Oldest offset that can be read.
+    pub first: u64,
+    /// Next free offset.
+    pub next: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// The snapshot of one entity.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotStatus {
+    /// Which entity.
+    pub entity: String,
+    /// Rows in the log.
+    pub rows: u64,
+    /// Rows there are, as far as the source can tell.
+    pub rows_estimate: Option<u64>,
+    /// All are in the log.
+    pub done: bool,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RouteStatus {
+    /// The publisher.
+    pub from: String,
+    /// The subscriber.
+    pub to: String,
+    /// `bootstrapping`, `live`, `retrying` or `paused`.
+    pub state: &'static str,
+    /// The next offset the target lacks; unknown before it was reached once.
+    pub checkpoint: Option<u64>,
+    /// Events in the log that the target lacks.
+    pub lag_events: Option<u64>,
+    /// Age of the oldest of them, by the publisher's clock; 0 when there are none.
+    pub lag_ms: Option<u64>,
+    /// Parked keys.
+    pub parked: u64,
+    /// Why it waits, on one line.
+    pub error: Option<String>,
+    /// The same, in parts.
+    pub trouble: Option<TroubleReport>,
+}
