@@ -1,0 +1,476 @@
+//! A database in memory with a source and a sink, and scripted faults at both seams: what tests of
+//! the engine run on, with simulated time where they like.
+//!
+//! Its tables have a number as key and a text as value. Its history is a list of transactions;
+//! nothing is ever lost, so it is also the judge of what a copy must hold.
+
+use async_trait::async_trait;
+use rowcast_core::{
+    Batch, BatchBuilder, ChangeOp, Checkpoint, Column, Database, DatabaseError, EntityName, Epoch,
+    Finding, Kind, LogId, Offset, Op, Point, Position, Progress, Row, RowWriter, Rows, Schema,
+    ServiceName, Shape, Sink, SinkError, SinkSpec, Snapshot, Source, SourceError, SourceSpec,
+    Start, Table, Value,
+};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+/// One row written or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Which table, named as its entity.
+    pub table: String,
+    /// The key.
+    pub key: i64,
+    /// The value; `None` removes the row.
+    pub value: Option<String>,
+}
+
+impl Write {
+    /// Writes a row.
+    pub fn put(table: &str, key: i64, value: &str) -> Self {
+        Self { table: table.into(), key, value: Some(value.into()) }
+    }
+
+    /// Removes a row.
+    pub fn delete(table: &str, key: i64) -> Self {
+        Self { table: table.into(), key, value: None }
+    }
+}
+
+/// What goes wrong at one call of a seam.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// The call fails before it does anything.
+    Refuse,
+    /// The call does its work, and then the answer is lost.
+    LoseAnswer,
+    /// The call fails as an operator's problem.
+    NeedOperator,
+}
+
+/// A table's rows.
+pub type Content = BTreeMap<i64, String>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    tables: BTreeMap<String, Content>,
+    history: Vec<Vec<Write>>,
+    checkpoints: HashMap<String, (LogId, Checkpoint)>,
+    source_faults: VecDeque<Fault>,
+    sink_faults: VecDeque<Fault>,
+    confirmed: u64,
+    epoch: u64,
+    /// States that a reader polling the tables could have seen.
+    seen: Vec<BTreeMap<String, Content>>,
+}
+
+/// A service's database in memory. Clones are the same database.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryDatabase {
+    inner: Arc<Mutex<Inner>>,
+    wake: Arc<Notify>,
+}
+
+impl MemoryDatabase {
+    /// An empty database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no test panics while it holds the database")
+    }
+
+    /// Commits a transaction.
+    pub fn commit(&self, writes: &[Write]) {
+        let mut inner = self.lock();
+        for w in writes {
+            let table = inner.tables.entry(w.table.clone()).or_default();
+            match &w.value {
+                Some(value) => table.insert(w.key, value.clone()),
+                None => table.remove(&w.key),
+            };
+        }
+        inner.history.push(writes.to_vec());
+        drop(inner);
+        self.wake.notify_waiters();
+    }
+
+    /// A table's rows.
+    pub fn table(&self, name: &str) -> Content {
+        self.lock().tables.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Every state of the tables that was ever visible, after each commit of a sink.
+    pub fn seen(&self) -> Vec<BTreeMap<String, Content>> {
+        self.lock().seen.clone()
+    }
+
+    /// Number of transactions that the source was told to let go of.
+    pub fn confirmed(&self) -> u64 {
+        self.lock().confirmed
+    }
+
+    /// Scripts what goes wrong at the source's next calls of `next`.
+    pub fn source_faults(&self, faults: &[Fault]) {
+        self.lock().source_faults.extend(faults);
+    }
+
+    /// Scripts what goes wrong at the sink's next calls of `apply`.
+    pub fn sink_faults(&self, faults: &[Fault]) {
+        self.lock().sink_faults.extend(faults);
+    }
+
+    /// Makes the history another one, as when a database is replaced by an older backup.
+    pub fn replace_history(&self) {
+        self.lock().epoch += 1;
+    }
+}
+
+fn schema(entity: &EntityName) -> Arc<Schema> {
+    let column = |name: &str, kind, key| Column {
+        name: name.into(),
+        native: format!("{kind:?}"),
+        kind,
+        key,
+        not_null: key.is_some(),
+        fill: None,
+    };
+    Arc::new(Schema {
+        entity: entity.clone(),
+        dialect: "memory".into(),
+        columns: vec![column("key", Kind::Int64, Some(0)), column("value", Kind::Text, None)],
+        generated: vec![],
+    })
+}
+
+fn pack(key: i64, value: Option<&str>, into: &mut Vec<u8>) {
+    let mut row = RowWriter::new(into);
+    row.push(Value::Integer(key));
+    row.push(value.map_or(Value::Unchanged, |v| Value::Text(v.as_bytes())));
+}
+
+/// The source of a memory database: transactions by number, snapshots between transactions.
+struct MemorySource {
+    database: MemoryDatabase,
+    spec: SourceSpec,
+    /// Transactions handed out, and events of the next one.
+    at: u64,
+    index: u64,
+    fresh: bool,
+    begun: Vec<EntityName>,
+    snapshots: Vec<Snapshot>,
+}
+
+impl MemorySource {
+    fn epoch(&self) -> Epoch {
+        Epoch { identity: self.database.lock().epoch, birth: 0 }
+    }
+
+    fn position(&self) -> Position {
+        Position { epoch: self.epoch(), point: Point::Sequence(self.at), index: self.index }
+    }
+
+    fn begin(&mut self, batch: &mut BatchBuilder, entity: &EntityName) -> u32 {
+        let schema = schema(entity);
+        let index = batch.schema(schema.id(), &schema);
+        if !self.begun.contains(entity) {
+            self.begun.push(entity.clone());
+            batch.push(Op::Schema, index, |_| {}, |_| {});
+        }
+        index
+    }
+
+    fn entity(&self, table: &str) -> Option<EntityName> {
+        self.spec.entities.iter().find(|e| e.table == table).map(|e| e.entity.clone())
+    }
+
+    /// The next transaction, or a part of it.
+    fn transaction(&mut self) -> Option<Batch> {
+        let writes = self.database.lock().history.get(self.at as usize).cloned()?;
+        let mut batch = BatchBuilder::new();
+        batch.begin(Point::Sequence(self.at), 0);
+        let events: Vec<_> =
+            writes.iter().filter_map(|w| Some((self.entity(&w.table)?, w))).collect();
+        let mut whole = true;
+        for (entity, write) in events.iter().skip(self.index as usize) {
+            if batch.bytes() as u64 >= self.spec.batch_bytes_max.0 {
+                whole = false;
+                break;
+            }
+            let schema = self.begin(&mut batch, entity);
+            match &write.value {
+                Some(v) => {
+                    batch.push(Op::Update, schema, |_| {}, |b| pack(write.key, Some(v), b));
+                }
+                None => batch.push(Op::Delete, schema, |b| pack(write.key, None, b), |_| {}),
+            }
+            self.index += 1;
+        }
+        if whole {
+            if batch.events() == 0 && self.index > 0 {
+                let entity = events[0].0.clone();
+                let schema = self.begin(&mut batch, &entity);
+                batch.push(Op::End, schema, |_| {}, |_| {});
+            }
+            (self.at, self.index) = (self.at + 1, 0);
+        }
+        Some(batch.finish(self.position(), whole))
+    }
+
+    /// A few rows of an entity that is not complete. The rows are as new as the whole history, so
+    /// this comes only when all transactions are handed out.
+    fn chunk(&mut self) -> Option<Batch> {
+        let missing = self
+            .spec
+            .entities
+            .iter()
+            .find(|e| !self.snapshots.iter().any(|s| s.entity == e.entity && s.done))?;
+        let (entity, table) = (missing.entity.clone(), missing.table.clone());
+        let old = self.snapshots.iter().find(|s| s.entity == entity);
+        let after = old.and_then(|s| Some(i64::from_le_bytes(s.cursor[..].try_into().ok()?)));
+        let mut rows = old.map_or(0, |s| s.rows);
+        let content = self.database.table(&table);
+        let left = content.iter().filter(|(k, _)| after.is_none_or(|a| **k > a));
+        let chunk: Vec<_> = left.take(3).collect();
+        let mut batch = BatchBuilder::new();
+        batch.begin(Point::Sequence(self.at), 0);
+        let schema = self.begin(&mut batch, &entity);
+        for (key, value) in &chunk {
+            batch.push(Op::Read, schema, |_| {}, |b| pack(**key, Some(value), b));
+        }
+        rows += chunk.len() as u64;
+        let done = chunk.len() < 3;
+        if done {
+            batch.push(Op::Complete, schema, |_| {}, |_| {});
+        }
+        let last = chunk.last().map(|(k, _)| **k).or(after).unwrap_or(i64::MIN);
+        let cursor = last.to_le_bytes().to_vec().into();
+        let rows_estimate = Some(content.len() as u64);
+        let snapshot = Snapshot { entity: entity.clone(), cursor, rows, rows_estimate, done };
+        self.snapshots.retain(|s| s.entity != entity);
+        self.snapshots.push(snapshot.clone());
+        batch.snapshot(snapshot);
+        Some(batch.finish(self.position(), true))
+    }
+
+    fn afresh(&mut self) -> Batch {
+        self.fresh = false;
+        let mut batch = BatchBuilder::new();
+        batch.fresh();
+        batch.begin(Point::Sequence(self.at), 0);
+        for entity in self.spec.entities.clone() {
+            let schema = self.begin(&mut batch, &entity.entity);
+            batch.push(Op::Truncate, schema, |_| {}, |_| {});
+        }
+        batch.finish(self.position(), true)
+    }
+
+    fn refused(&self) -> SourceError {
+        SourceError::Unreachable { service: self.spec.service.clone(), source: "scripted".into() }
+    }
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    async fn start(&mut self, from: Start) -> Result<(), SourceError> {
+        self.begun.clear();
+        self.fresh = false;
+        let end = self.database.lock().history.len() as u64;
+        (self.at, self.index, self.snapshots) = match from {
+            Start::Beginning => (end, 0, Vec::new()),
+            Start::Afresh => {
+                self.fresh = true;
+                (end, 0, Vec::new())
+            }
+            Start::After(resume) if resume.position.epoch != self.epoch() => {
+                return Err(SourceError::Epoch {
+                    service: self.spec.service.clone(),
+                    what: "another history".into(),
+                    help: "begin afresh".into(),
+                });
+            }
+            Start::After(r) => (r.position.point.value(), r.position.index, r.snapshots),
+        };
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Batch, SourceError> {
+        loop {
+            let wake = self.database.wake.clone();
+            let woken = wake.notified();
+            let fault = self.database.lock().source_faults.pop_front().unwrap_or(Fault::None);
+            if fault == Fault::Refuse {
+                return Err(self.refused());
+            }
+            if self.fresh {
+                return Ok(self.afresh());
+            }
+            if let Some(batch) = self.transaction().or_else(|| self.chunk()) {
+                if fault == Fault::LoseAnswer {
+                    return Err(self.refused());
+                }
+                return Ok(batch);
+            }
+            woken.await;
+        }
+    }
+
+    async fn confirm(&mut self, upto: &Position) -> Result<(), SourceError> {
+        self.database.lock().confirmed = upto.point.value();
+        Ok(())
+    }
+}
+
+/// The sink of a memory database.
+struct MemorySink {
+    database: MemoryDatabase,
+    spec: SinkSpec,
+    log: Option<LogId>,
+    /// What an open transaction has written so far.
+    open: Option<BTreeMap<String, Content>>,
+}
+
+impl MemorySink {
+    fn error(&self, fault: Fault) -> SinkError {
+        let service = self.spec.route.to.clone();
+        match fault {
+            Fault::NeedOperator => SinkError::Setup {
+                service,
+                what: "scripted".into(),
+                help: "wait for the next try".into(),
+                source: None,
+            },
+            Fault::None | Fault::Refuse | Fault::LoseAnswer => {
+                SinkError::Unreachable { service, source: "scripted".into() }
+            }
+        }
+    }
+}
+
+/// The key and, when it is given, the value of a packed row.
+fn read(row: Row<'_>) -> (i64, Option<String>) {
+    let mut values = row.values().map(|v| v.expect("a packed row"));
+    let Some(Value::Integer(key)) = values.next() else { panic!("a row begins with its key") };
+    let value = match values.next() {
+        Some(Value::Text(t)) => Some(String::from_utf8_lossy(t).into_owned()),
+        _ => None,
+    };
+    (key, value)
+}
+
+fn write(rows: &Rows, tables: &mut BTreeMap<String, Content>) {
+    for used in &rows.shapes {
+        tables.entry(used.shape.into.clone()).or_default();
+    }
+    for change in &rows.changes {
+        let table = tables.entry(rows.shape(change).into.clone()).or_default();
+        match change.op {
+            ChangeOp::Create | ChangeOp::Read | ChangeOp::Update => {
+                let (key, value) = read(rows.after(change));
+                table.insert(key, value.expect("a whole row"));
+            }
+            ChangeOp::Delete => drop(table.remove(&read(rows.before(change)).0)),
+            ChangeOp::Truncate => table.clear(),
+            ChangeOp::Patch => {}
+            ChangeOp::Rekey => {
+                let value = table.remove(&read(rows.before(change)).0);
+                table.extend(value.map(|v| (read(rows.after(change)).0, v)));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for MemorySink {
+    async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        self.open = None;
+        self.log = Some(log);
+        let route = self.spec.route.to_string();
+        let mut inner = self.database.lock();
+        let none = Checkpoint { next: Offset(0), epoch: None };
+        Ok(inner.checkpoints.entry(route).or_insert((log, none)).1)
+    }
+
+    async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
+        let fault = self.database.lock().sink_faults.pop_front().unwrap_or(Fault::None);
+        if matches!(fault, Fault::Refuse | Fault::NeedOperator) {
+            self.open = None;
+            return Err(self.error(fault));
+        }
+        let mut inner = self.database.lock();
+        let mut tables = self.open.take().unwrap_or_else(|| inner.tables.clone());
+        write(rows, &mut tables);
+        if !progress.commit {
+            drop(inner);
+            self.open = Some(tables);
+            return Ok(());
+        }
+        let log = self.log.expect("a sink is asked what it wants before it applies");
+        let stored = inner.checkpoints.get_mut(&self.spec.route.to_string());
+        let stored = stored.expect("made when it was asked what it wants");
+        if *stored != (log, Checkpoint { next: progress.from, epoch: stored.1.epoch }) {
+            return Err(SinkError::Checkpoint {
+                route: self.spec.route.clone(),
+                what: format!("it is {} and not {}", stored.1.next, progress.from),
+                help: String::new(),
+            });
+        }
+        stored.1 = Checkpoint { next: progress.next, epoch: Some(progress.position.epoch) };
+        inner.tables = tables.clone();
+        inner.seen.push(tables);
+        drop(inner);
+        if fault == Fault::LoseAnswer { Err(self.error(fault)) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Database for MemoryDatabase {
+    fn address(&self) -> String {
+        "memory".into()
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>, DatabaseError> {
+        let inner = self.lock();
+        let table = |(name, rows): (&String, &Content)| Table {
+            name: name.clone(),
+            columns: Vec::new(),
+            rows_estimate: rows.len() as u64,
+        };
+        Ok(inner.tables.iter().map(table).collect())
+    }
+
+    async fn check_source(&self, _: &SourceSpec) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError> {
+        let schema = |e: &EntityName| (e.clone(), Schema::clone(&schema(e)));
+        Ok(spec.entities.iter().map(|e| schema(&e.entity)).collect())
+    }
+
+    async fn check_sink(&self, _: &SinkSpec, _: &[Arc<Shape>]) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    async fn fix(&self, _: &[String]) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+
+    async fn mark(&self, _: &ServiceName) -> Result<Point, SourceError> {
+        Ok(Point::Sequence(self.lock().history.len() as u64))
+    }
+
+    fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
+        let database = self.clone();
+        let (begun, snapshots) = (Vec::new(), Vec::new());
+        Box::new(MemorySource { database, spec, at: 0, index: 0, fresh: false, begun, snapshots })
+    }
+
+    fn sink(&self, spec: SinkSpec) -> Box<dyn Sink> {
+        Box::new(MemorySink { database: self.clone(), spec, log: None, open: None })
+    }
+}
