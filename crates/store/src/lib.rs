@@ -1,1 +1,9 @@
-//! Under construction.
+//! What remembers: event logs, in memory for tests and in files for keeps.
+//!
+//! This room knows how batches are kept, and must never learn what their values mean or which
+//! product they come from.
+
+mod memory;
+mod track;
+
+pub use memory::MemoryLog;
