@@ -1,0 +1,1 @@
+//! A TCP proxy that can stall, cut and refuse.

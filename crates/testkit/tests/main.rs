@@ -1,0 +1,3 @@
+//! The harness itself: a test that leans on it must not have to wonder.
+
+mod postgres;
