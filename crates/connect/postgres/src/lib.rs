@@ -1,1 +1,5 @@
-//! Under construction.
+//! PostgreSQL: how its changes are read and how copies are written into it. Sees the words and seams
+//! of `rowcast-core` and must never learn of an engine, a log or another database.
+
+mod connect;
+mod sink;
