@@ -1,5 +1,5 @@
 use super::setup::{route, world};
-use rowcast_core::Point;
+use rowcast_core::{Point, RouteId};
 use rowcast_engine::WaitError;
 use rowcast_testkit::memory::{Fault, Write};
 use std::time::Duration;
@@ -24,12 +24,12 @@ async fn a_wait_that_cannot_end_says_why() {
     let world = world(1);
     let node = world.run();
     node.caught_up().await;
-    let wait = |route, point| node.board.wait(route, point, SOON);
+    let wait = async |route: RouteId, point| node.board.wait(&route, point, SOON).await;
     let nowhere = "shop:nobody".parse().unwrap();
-    assert!(matches!(wait(&nowhere, Point::Sequence(1)).await, Err(WaitError::NoRoute(_))));
-    let late = wait(&route(0), Point::Sequence(99)).await;
+    assert!(matches!(wait(nowhere, Point::Sequence(1)).await, Err(WaitError::NoRoute(_))));
+    let late = wait(route(0), Point::Sequence(99)).await;
     assert!(matches!(late, Err(WaitError::Timeout { .. })));
-    let foreign = wait(&route(0), Point::Lsn(0)).await;
+    let foreign = wait(route(0), Point::Lsn(0)).await;
     assert!(matches!(foreign, Err(WaitError::Foreign { .. })));
     node.stop().await;
 }
