@@ -13,9 +13,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Row bytes taken from the log at once.
-const READ_BYTES_MAX: ByteSize = ByteSize::mib(4);
-
 /// Offsets the stored checkpoint may stay behind while nothing concerns this route.
 const UNSTORED_MAX: u64 = 100_000;
 
@@ -40,6 +37,8 @@ pub(crate) struct Deliver {
     pub(crate) spec: SinkSpec,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
+    /// Row bytes taken from the log at once.
+    pub(crate) read_bytes_max: ByteSize,
 }
 
 impl Deliver {
@@ -75,7 +74,7 @@ impl Deliver {
         lane.publish();
         at_work(name, &self.state, backoff);
         loop {
-            let read = self.log.read(&self.route.from, lane.at, READ_BYTES_MAX);
+            let read = self.log.read(&self.route.from, lane.at, self.read_bytes_max);
             let Some(chunk) = stop.run_until_cancelled(read).await else {
                 return lane.store().await;
             };

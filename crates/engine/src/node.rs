@@ -6,7 +6,7 @@ use crate::capture::{Capture, CaptureState};
 use crate::deliver::{Deliver, RouteState};
 use crate::tasks::Tasks;
 use crate::trouble::Trouble;
-use rowcast_core::{Database, EventLog, SinkSpec, SourceSpec};
+use rowcast_core::{ByteSize, Database, EventLog, SinkSpec, SourceSpec};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub struct NodeSpec {
     pub routes: Vec<RouteSpec>,
     /// Where events rest.
     pub log: Arc<dyn EventLog>,
+    /// Row bytes that a route takes from the log at once; bounds its memory.
+    pub read_bytes_max: ByteSize,
 }
 
 /// Why a node stopped before it was told to.
@@ -104,6 +106,7 @@ impl Node {
                 spec: route.sink,
                 log: spec.log.clone(),
                 state,
+                read_bytes_max: spec.read_bytes_max,
             });
         }
         let board = Arc::new(Board { log: spec.log, publishers, routes });

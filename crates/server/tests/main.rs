@@ -1,5 +1,7 @@
 //! The HTTP answers of a running node.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 use rowcast_core::{ByteSize, Fields, Publish, SinkSpec, SourceSpec, Subscription};
 use rowcast_engine::{Node, NodeSpec, Publisher, RouteSpec};
 use rowcast_store::MemoryLog;
@@ -25,12 +27,8 @@ async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
 async fn serve(publisher: &MemoryDatabase) -> (SocketAddr, CancellationToken) {
     let entity = || "customer".parse().unwrap();
     let publish = Publish { entity: entity(), table: "customer".into(), fields: None };
-    let subscription = Subscription {
-        entity: entity(),
-        into: "copy".into(),
-        fields: Fields::All,
-        create: true,
-    };
+    let subscription =
+        Subscription { entity: entity(), into: "copy".into(), fields: Fields::All, create: true };
     let node = Node::new(NodeSpec {
         publishers: vec![Publisher {
             database: Arc::new(publisher.clone()),
@@ -49,6 +47,7 @@ async fn serve(publisher: &MemoryDatabase) -> (SocketAddr, CancellationToken) {
             },
         }],
         log: Arc::new(MemoryLog::new()),
+        read_bytes_max: ByteSize::mib(1),
     });
     let (board, stop) = (node.board(), CancellationToken::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -95,6 +95,8 @@ impl MemoryDatabase {
             };
         }
         inner.history.push(writes.to_vec());
+        let state = inner.tables.clone();
+        inner.seen.push(state);
         drop(inner);
         self.wake.notify_waiters();
     }
@@ -104,7 +106,7 @@ impl MemoryDatabase {
         self.lock().tables.get(name).cloned().unwrap_or_default()
     }
 
-    /// Every state of the tables that was ever visible, after each commit of a sink.
+    /// Every state of the tables that was ever visible, after each commit.
     pub fn seen(&self) -> Vec<BTreeMap<String, Content>> {
         self.lock().seen.clone()
     }

@@ -36,7 +36,7 @@ async fn an_empty_table_gives_an_empty_copy_and_a_live_route() {
 #[tokio::test(start_paused = true)]
 async fn a_transaction_larger_than_a_batch_is_seen_whole_or_not_at_all() {
     let mut world = world(1);
-    world.batch_bytes_max = ByteSize(64);
+    (world.batch_bytes_max, world.read_bytes_max) = (ByteSize(64), ByteSize(100));
     let node = world.run();
     node.caught_up().await;
     for round in 0..5 {
@@ -72,7 +72,7 @@ async fn a_restart_goes_on_where_the_target_is() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_inside_a_large_transaction_leaves_no_half_of_it() {
     let mut world = world(1);
-    world.batch_bytes_max = ByteSize(32);
+    (world.batch_bytes_max, world.read_bytes_max) = (ByteSize(32), ByteSize(64));
     let node = world.run();
     node.caught_up().await;
     let many: Vec<_> = (0..200).map(|k| Write::put("customer", k, "x")).collect();
@@ -91,5 +91,19 @@ async fn a_crash_inside_a_large_transaction_leaves_no_half_of_it() {
     let node = node.unwrap();
     node.caught_up().await;
     assert!(world.is_copied(0));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_whose_last_pieces_concern_others_is_seen_when_it_ends() {
+    let mut world = world(1);
+    (world.batch_bytes_max, world.read_bytes_max) = (ByteSize(64), ByteSize(100));
+    world.takes[0] = &["customer"];
+    let node = world.run();
+    node.caught_up().await;
+    let customers = (0..10).map(|k| Write::put("customer", k, "x"));
+    let orders = (0..50).map(|k| Write::put("order", k, "x"));
+    world.publisher.commit(&customers.chain(orders).collect::<Vec<_>>());
+    node.until("the copy", |_| world.is_copied(0)).await;
     node.stop().await;
 }

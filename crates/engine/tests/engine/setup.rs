@@ -16,6 +16,9 @@ pub(crate) struct World {
     pub(crate) subscribers: Vec<MemoryDatabase>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) batch_bytes_max: ByteSize,
+    pub(crate) read_bytes_max: ByteSize,
+    /// What each subscriber takes; everything when nothing is said.
+    pub(crate) takes: Vec<&'static [&'static str]>,
 }
 
 pub(crate) struct Running {
@@ -30,6 +33,8 @@ pub(crate) fn world(subscribers: usize) -> World {
         subscribers: (0..subscribers).map(|_| MemoryDatabase::new()).collect(),
         log: Arc::new(MemoryLog::new()),
         batch_bytes_max: ByteSize::mib(1),
+        read_bytes_max: ByteSize::mib(1),
+        takes: vec![&ENTITIES; subscribers],
     }
 }
 
@@ -60,9 +65,17 @@ impl World {
         };
         let routes = self.subscribers.iter().enumerate().map(|(i, database)| RouteSpec {
             database: Arc::new(database.clone()),
-            sink: SinkSpec { route: route(i), subscriptions: ENTITIES.map(subscription).into() },
+            sink: SinkSpec {
+                route: route(i),
+                subscriptions: self.takes[i].iter().map(|e| subscription(e)).collect(),
+            },
         });
-        NodeSpec { publishers: vec![publisher], routes: routes.collect(), log: self.log.clone() }
+        NodeSpec {
+            publishers: vec![publisher],
+            routes: routes.collect(),
+            log: self.log.clone(),
+            read_bytes_max: self.read_bytes_max,
+        }
     }
 
     pub(crate) fn run(&self) -> Running {
@@ -79,7 +92,7 @@ impl World {
 
     /// Whether a subscriber's copies hold what the publisher's tables hold.
     pub(crate) fn is_copied(&self, subscriber: usize) -> bool {
-        ENTITIES.iter().all(|e| {
+        self.takes[subscriber].iter().all(|e| {
             self.subscribers[subscriber].table(&format!("{e}_copy")) == self.publisher.table(e)
         })
     }
