@@ -8,7 +8,7 @@ mod supervise;
 mod tls;
 
 use crate::wait::eventually_some;
-pub use install::BIN_DIR_VARIABLE;
+pub use install::{BIN_DIR_VARIABLE, LEFT_OUT, OFFLINE_VARIABLE};
 use install::{Install, succeed};
 pub(crate) use options::free_port;
 pub use options::{ServerOptions, ServerTls};

@@ -15,8 +15,8 @@ struct Echo {
 }
 
 async fn echo() -> Echo {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a local port");
+    let port = listener.local_addr().expect("bound").port();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
@@ -38,7 +38,7 @@ async fn ask(stream: &mut TcpStream, text: &str) -> Option<String> {
 }
 
 async fn connect(proxy: &Proxy) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap()
+    TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("the proxy listens")
 }
 
 #[tokio::test]

@@ -12,6 +12,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Environment variable naming the directory whose `postgres` and `initdb` to use.
 pub const BIN_DIR_VARIABLE: &str = "ROWCAST_TEST_POSTGRES";
 
+/// When this environment variable is set, a test that needs a server fails at once, with
+/// [`LEFT_OUT`], so that a machine without one can run the others and list these.
+pub const OFFLINE_VARIABLE: &str = "ROWCAST_TEST_OFFLINE";
+
+/// What such a test says.
+pub const LEFT_OUT: &str = "left out: needs a PostgreSQL server";
+
 /// PostgreSQL's programs, and the user who runs them.
 #[derive(Debug, Clone)]
 pub(super) struct Install {
@@ -27,6 +34,7 @@ impl Install {
     /// When there is none, with what to install.
     pub(super) fn found() -> &'static Install {
         static FOUND: OnceLock<Install> = OnceLock::new();
+        assert!(std::env::var_os(OFFLINE_VARIABLE).is_none(), "{LEFT_OUT}");
         FOUND.get_or_init(|| Install { bin: bin_dir(), user: unprivileged() })
     }
 
