@@ -3,6 +3,7 @@
 //!
 //! This room needs only `core` of ours, so every other room may use it in tests.
 
+mod leftovers;
 pub mod log_suite;
 pub mod memory;
 pub mod postgres;

@@ -7,6 +7,7 @@ mod session;
 mod supervise;
 mod tls;
 
+use crate::leftovers::remove_at_end;
 use crate::wait::eventually_some;
 pub use install::{BIN_DIR_VARIABLE, LEFT_OUT, OFFLINE_VARIABLE};
 use install::{Install, succeed};
@@ -75,8 +76,8 @@ impl Server {
     fn prepare(options: &ServerOptions) -> Self {
         let install = Install::found();
         let base = tempfile::Builder::new().prefix("rowcast-pg-").tempdir();
-        // From here on the supervisor removes it, who outlives us.
         let base = base.expect("a temporary directory").keep();
+        remove_at_end(&base);
         std::fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).expect("open it");
         install.hand_over(&base);
         let data = base.join("data");

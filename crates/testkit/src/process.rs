@@ -1,5 +1,6 @@
 //! Real processes: started in a private directory, watched, killed, and never left behind.
 
+use crate::leftovers::remove_at_end;
 use crate::wait::{eventually_some, settles};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use std::fs::File;
@@ -29,6 +30,7 @@ impl Rowcast {
     pub fn new(program: impl Into<PathBuf>, config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rowcast-run-").tempdir();
         let dir = dir.expect("a temporary directory");
+        remove_at_end(dir.path());
         let program = program.into();
         let this = Self { program, dir, variables: Vec::new(), runs: AtomicUsize::new(0) };
         this.configure(config);
