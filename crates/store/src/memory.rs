@@ -143,3 +143,23 @@ impl EventLog for MemoryLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowcast_testkit::log_suite::Logs;
+
+    struct InMemory;
+
+    #[async_trait]
+    impl Logs for InMemory {
+        async fn open(&self) -> Box<dyn EventLog> {
+            Box::new(MemoryLog::new())
+        }
+        async fn reopen(&self, _: Box<dyn EventLog>) -> Option<Box<dyn EventLog>> {
+            None
+        }
+    }
+
+    rowcast_testkit::log_suite!(InMemory);
+}
