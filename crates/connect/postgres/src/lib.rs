@@ -3,3 +3,6 @@
 
 mod connect;
 mod sink;
+
+pub use connect::AddressError;
+pub use sink::PostgresSink;

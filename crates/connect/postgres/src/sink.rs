@@ -1,1 +1,122 @@
-//! Writes copies into PostgreSQL.
+//! Writes copies into PostgreSQL: whole transactions, set by set, with the checkpoint in the same
+//! transaction as the rows.
+//!
+//! Law: what was not answered with success by the commit counts as not written, and the target's own
+//! checkpoint says what was.
+
+mod apply;
+mod check;
+mod checkpoint;
+mod encode;
+mod ensure;
+mod errors;
+mod fit;
+mod merge;
+mod pipe;
+mod table;
+mod target;
+mod targets;
+mod types;
+mod write;
+
+pub(crate) use check::check;
+
+use crate::connect::{Address, AddressError};
+use apply::Live;
+use async_trait::async_trait;
+use checkpoint::Place;
+use errors::Who;
+use rowcast_core::{Checkpoint, LogId, Progress, Rows, Sink, SinkError, SinkSpec};
+use std::collections::HashSet;
+
+/// Settings of the session that writes, on top of the pinned ones. Joins of a set with its table have
+/// to go by the key's index whatever the planner believes of a table that was empty a moment ago.
+const SESSION: &[(&str, &str)] = &[
+    ("lock_timeout", "15s"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+/// A writer of one route's copies.
+#[derive(Debug)]
+pub struct PostgresSink {
+    address: Address,
+    who: Who,
+    writer: String,
+    durable: bool,
+    live: Option<Live>,
+    /// Tables that refused `COPY`; outlives sessions.
+    no_copy: HashSet<String>,
+}
+
+impl PostgresSink {
+    /// A writer for the route at a `postgres://` address; connects in [`Sink::wants`].
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn at(url: &str, spec: SinkSpec) -> Result<Self, AddressError> {
+        Ok(Self::new(Address::parse(url)?, spec))
+    }
+
+    /// A writer for the route; connects in [`Sink::wants`].
+    pub(crate) fn new(address: Address, spec: SinkSpec) -> Self {
+        Self {
+            address,
+            who: Who { route: spec.route },
+            writer: format!("{:016x}", rand::random::<u64>()),
+            durable: false,
+            live: None,
+            no_copy: HashSet::new(),
+        }
+    }
+
+    /// Whether a commit waits for the target's disk. It does not by default: the checkpoint commits
+    /// with the rows, so what a crash of the target's machine takes back is written again.
+    #[must_use]
+    pub fn durable_commits(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
+    async fn connect(&self, log: LogId) -> Result<(Live, Checkpoint), SinkError> {
+        let commit = if self.durable { "on" } else { "off" };
+        let settings = [SESSION, &[("synchronous_commit", commit)]].concat();
+        let name = format!("rowcast {}", self.who.route);
+        let session = self.address.connect(&name, &settings).await;
+        let session = session.map_err(|e| self.who.connect(e))?;
+        let route = self.who.route.clone();
+        let place = Place { route, log, writer: self.writer.clone() };
+        let checkpoint = checkpoint::read(&session, &place, &self.who).await?;
+        session
+            .batch_execute(&checkpoint::prepare(&place))
+            .await
+            .map_err(|e| self.who.statement("preparing the checkpoint", e))?;
+        Ok((Live::new(session, place, checkpoint, self.who.clone()), checkpoint))
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        // Closing the old session takes back what it had not committed.
+        self.live = None;
+        let (live, checkpoint) = self.connect(log).await?;
+        self.live = Some(live);
+        Ok(checkpoint)
+    }
+
+    async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
+        // Taken, so that an apply which is dropped half-way takes its session with it.
+        let Some(mut live) = self.live.take() else {
+            return Err(self.who.unreachable("there is no session"));
+        };
+        let result = live.apply(rows, &progress, &mut self.no_copy).await;
+        if live.is_usable() {
+            self.live = Some(live);
+        }
+        result
+    }
+}

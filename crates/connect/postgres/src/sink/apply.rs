@@ -1,0 +1,322 @@
+//! One apply: begin and step the checkpoint, write the rows, commit; sent without waiting where
+//! nothing has to be known in between, so that a small batch costs one round trip.
+
+use super::checkpoint::{self, Place};
+use super::errors::Who;
+use super::merge::{Part, Unmerged, parts};
+use super::pipe::{At, Fail, Pipe};
+use super::targets::Targets;
+use super::write::{self, ByShape};
+use crate::connect::{Fault, Session, fault};
+use rowcast_core::{ChangeOp, Checkpoint, Progress, Row, Rows, SinkError, Value};
+use std::collections::HashSet;
+
+/// Changes up to which merging and sets cost more than they save.
+const ONE_BY_ONE_MAX: usize = 24;
+
+/// A session and what it knows.
+#[derive(Debug)]
+pub(super) struct Live {
+    session: Session,
+    place: Place,
+    who: Who,
+    /// The checkpoint as it is committed.
+    committed: Checkpoint,
+    /// The checkpoint as this session sees it: ahead of `committed` inside a transaction.
+    seen: Checkpoint,
+    /// A transaction is open, with changes of earlier applies.
+    open: bool,
+    targets: Targets,
+    /// Targets were looked at inside the open transaction; they go when it is rolled back.
+    fresh_targets: bool,
+    broken: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Merged,
+    InOrder,
+}
+
+impl Live {
+    pub(super) fn new(session: Session, place: Place, at: Checkpoint, who: Who) -> Self {
+        Self {
+            session,
+            place,
+            who,
+            committed: at,
+            seen: at,
+            open: false,
+            targets: Targets::default(),
+            fresh_targets: false,
+            broken: false,
+        }
+    }
+
+    /// Whether the session is in a state we know.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.broken && !self.session.is_closed()
+    }
+
+    pub(super) async fn apply(
+        &mut self,
+        rows: &Rows,
+        progress: &Progress,
+        no_copy: &mut HashSet<String>,
+    ) -> Result<(), SinkError> {
+        if self.open && progress.from != self.committed.next {
+            self.roll_back().await;
+            return Err(self.who.bug("an apply does not go on with the open transaction"));
+        }
+        if !self.open {
+            self.ensure_first(rows, no_copy).await?;
+        }
+        let small = rows.changes.len() <= ONE_BY_ONE_MAX;
+        let first = if small { Mode::InOrder } else { Mode::Merged };
+        let mut result = self.attempt(rows, progress, first, no_copy).await;
+        if let Err(fail) = &result
+            && first == Mode::Merged
+            && is_worth_order(fail)
+            && self.undo_attempt().await
+        {
+            tracing::debug!(route = %self.who.route, "a merged batch does not fit; going in order");
+            result = self.attempt(rows, progress, Mode::InOrder, no_copy).await;
+        }
+        match result {
+            Ok(()) => {
+                self.seen =
+                    Checkpoint { next: progress.next, epoch: Some(progress.position.epoch) };
+                self.open = !progress.commit;
+                if progress.commit {
+                    self.committed = self.seen;
+                    self.fresh_targets = false;
+                }
+                Ok(())
+            }
+            Err(fail) => Err(self.explain(rows, fail, no_copy).await),
+        }
+    }
+
+    /// The first shape of every subscription, outside any transaction. A later shape of the same
+    /// table has to wait for its place between the rows.
+    async fn ensure_first(
+        &mut self,
+        rows: &Rows,
+        no_copy: &HashSet<String>,
+    ) -> Result<(), SinkError> {
+        let mut seen = HashSet::new();
+        for used in &rows.shapes {
+            if seen.insert(used.shape.subscription) {
+                let index = self.targets.ensure(&self.session, &used.shape, &self.who).await;
+                forbid_copy(&mut self.targets, index?, no_copy);
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(
+        &mut self,
+        rows: &Rows,
+        progress: &Progress,
+        mode: Mode,
+        no_copy: &HashSet<String>,
+    ) -> Result<(), Fail> {
+        let mut pipe = Pipe::new(&self.session);
+        pipe.simple(At::Begin, begin(self.open, self.targets.deferrable, self.seen, progress))
+            .await?;
+        let mut by_shape: ByShape =
+            rows.shapes.iter().map(|s| self.targets.known(&s.shape)).collect();
+        for part in parts(rows) {
+            let (from, to) = match part {
+                Part::Run(from, to) => (from, to),
+                Part::Alone(at) => (at, at + 1),
+            };
+            for index in from..to {
+                let shape = rows.changes[index as usize].shape as usize;
+                if by_shape[shape].is_none() {
+                    pipe.drain().await?;
+                    self.fresh_targets = true;
+                    let used = &rows.shapes[shape].shape;
+                    let target = self.targets.ensure(&self.session, used, &self.who).await?;
+                    forbid_copy(&mut self.targets, target, no_copy);
+                    by_shape[shape] = Some(target);
+                }
+            }
+            let targets = &mut self.targets;
+            if mode == Mode::Merged && (to - from) as usize > ONE_BY_ONE_MAX {
+                write::merged(&mut pipe, targets, &by_shape, rows, from..to).await?;
+            } else {
+                write::in_order(&mut pipe, targets, &by_shape, rows, from..to).await?;
+            }
+        }
+        for used in rows.shapes.iter().zip(&by_shape).filter(|(_, t)| t.is_none()).map(|(s, _)| s) {
+            pipe.drain().await?;
+            self.fresh_targets = true;
+            self.targets.ensure(&self.session, &used.shape, &self.who).await?;
+        }
+        if progress.commit {
+            pipe.simple(At::Commit, "COMMIT".into()).await?;
+        } else if self.open {
+            pipe.simple(At::Commit, "RELEASE rowcast_apply".into()).await?;
+        }
+        pipe.drain().await
+    }
+
+    /// Takes back what an attempt wrote, and nothing of the applies before it.
+    async fn undo_attempt(&mut self) -> bool {
+        let sql =
+            if self.open { "ROLLBACK TO rowcast_apply; RELEASE rowcast_apply" } else { "ROLLBACK" };
+        let done = self.session.batch_execute(sql).await.is_ok();
+        if done {
+            self.forget_fresh_targets();
+        }
+        done
+    }
+
+    async fn roll_back(&mut self) {
+        if self.session.batch_execute("ROLLBACK").await.is_err() {
+            self.broken = true;
+        }
+        self.open = false;
+        self.seen = self.committed;
+        self.forget_fresh_targets();
+    }
+
+    /// A rollback takes back tables and columns too, so what we know of them is wrong.
+    fn forget_fresh_targets(&mut self) {
+        if self.fresh_targets {
+            self.targets = Targets::default();
+            self.fresh_targets = false;
+        }
+    }
+
+    /// Ends the transaction and puts the failure into the seam's words.
+    async fn explain(
+        &mut self,
+        rows: &Rows,
+        fail: Fail,
+        no_copy: &mut HashSet<String>,
+    ) -> SinkError {
+        let from = self.seen.next;
+        let fail = match fail {
+            // The session is out of step; the next one writes these rows without COPY, and a row
+            // that does not fit shows itself then.
+            Fail::Copy { target, error } => {
+                self.broken = true;
+                no_copy.insert(self.targets.list[target].table.clone());
+                return self.who.unreachable(error);
+            }
+            other => other,
+        };
+        let error = self.words(rows, fail);
+        self.roll_back().await;
+        let error = match error {
+            Ok(error) => error,
+            Err(step) => {
+                let moved = checkpoint::moved(&self.session, &self.place, from, &self.who).await;
+                moved.unwrap_or_else(|_| self.who.unreachable(step))
+            }
+        };
+        if matches!(error, SinkError::Unreachable { .. } | SinkError::Bug { .. }) {
+            self.broken = true;
+        }
+        if matches!(error, SinkError::Schema { .. } | SinkError::Setup { .. }) {
+            self.targets = Targets::default();
+        }
+        error
+    }
+
+    /// The failure in the seam's words; the error of a checkpoint that is not where it should be
+    /// comes back as it is.
+    fn words(&self, rows: &Rows, fail: Fail) -> Result<SinkError, tokio_postgres::Error> {
+        let who = &self.who;
+        Ok(match fail {
+            Fail::Server { at, error } => match at {
+                At::Begin if is_zero_division(&error) => return Err(error),
+                At::Begin => who.statement("moving the checkpoint", error),
+                At::Change(index) => {
+                    let (table, key) = self.name(rows, index);
+                    let op = rows.changes[index as usize].op;
+                    if matches!(op, ChangeOp::Patch | ChangeOp::Rekey) && is_zero_division(&error) {
+                        let what = "the copy lacks the row that a change was made to";
+                        who.data(&table, key, what, None)
+                    } else {
+                        who.row(&table, key, error)
+                    }
+                }
+                At::Set(target) => who.row(&self.targets.list[target].table, None, error),
+                At::Commit => {
+                    let table = error.as_db_error().and_then(|e| e.table()).map(str::to_string);
+                    who.row(&table.unwrap_or_else(|| "(at commit)".into()), None, error)
+                }
+            },
+            Fail::Unfit { change, what } => {
+                let (table, key) = self.name(rows, change);
+                who.data(&table, key, what, None)
+            }
+            Fail::Unmerged(Unmerged::Malformed) => who.bug("a packed row is malformed"),
+            Fail::Unmerged(Unmerged::Tangled) => who.bug("changes in order do not apply in order"),
+            Fail::Copy { error, .. } => who.unreachable(error),
+            Fail::Sink(error) => error,
+        })
+    }
+
+    /// The table and the key of a change.
+    fn name(&self, rows: &Rows, index: u32) -> (String, Option<String>) {
+        let change = &rows.changes[index as usize];
+        let shape = rows.shape(change);
+        let row = match change.op {
+            ChangeOp::Delete | ChangeOp::Rekey => rows.before(change),
+            _ => rows.after(change),
+        };
+        let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
+        let table = self.targets.known(shape).map(|t| self.targets.list[t].table.clone());
+        (table.unwrap_or_else(|| shape.into.clone()), key_text(row, &sources))
+    }
+}
+
+fn begin(open: bool, deferrable: bool, seen: Checkpoint, progress: &Progress) -> String {
+    // One message: when the first statement of it fails, the rest of it is not run.
+    let from = if open { seen } else { Checkpoint { next: progress.from, ..seen } };
+    let step = checkpoint::step(from, progress);
+    match (open, deferrable) {
+        (true, _) => format!("SAVEPOINT rowcast_apply; {step}"),
+        (false, false) => format!("BEGIN READ WRITE; {step}"),
+        (false, true) => format!("BEGIN READ WRITE; {step}; SET CONSTRAINTS ALL DEFERRED"),
+    }
+}
+
+fn forbid_copy(targets: &mut Targets, index: usize, no_copy: &HashSet<String>) {
+    let target = &mut targets.list[index];
+    target.copies &= !no_copy.contains(&target.table);
+}
+
+/// Whether the same changes may fit when they are written one by one.
+fn is_worth_order(fail: &Fail) -> bool {
+    match fail {
+        Fail::Server { at: At::Begin, .. } | Fail::Copy { .. } | Fail::Sink(_) => false,
+        Fail::Server { error, .. } => fault(error) == Fault::Data,
+        Fail::Unfit { .. } | Fail::Unmerged(_) => true,
+    }
+}
+
+fn is_zero_division(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|c| c.code() == "22012")
+}
+
+/// A key as the target would show it, for a person.
+fn key_text(row: Row<'_>, sources: &[usize]) -> Option<String> {
+    let mut values = Vec::new();
+    row.unpack(&mut values).ok()?;
+    let text = |source: &usize| {
+        Some(match *values.get(*source)? {
+            Value::Null | Value::Unchanged => return None,
+            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Value::Integer(i) => i.to_string(),
+            Value::Real(r) => r.to_string(),
+            Value::Blob(blob) => format!("({} bytes)", blob.len()),
+        })
+    };
+    let parts: Option<Vec<_>> = sources.iter().map(text).collect();
+    Some(parts?.join(", "))
+}

@@ -1,0 +1,220 @@
+//! What `rowcast check` finds at a target.
+
+use super::checkpoint::SETUP;
+use super::errors::Who;
+use super::fit::{self, Misfit};
+use super::table::{Table, TableName};
+use crate::connect::{Address, Session};
+use rowcast_core::{Diagnose, Finding, Severity, Shape, SinkSpec, quote};
+use std::sync::Arc;
+
+/// Everything that writing the route's copies needs, looked at.
+pub(crate) async fn check(
+    address: &Address,
+    spec: &SinkSpec,
+    shapes: &[Arc<Shape>],
+) -> Vec<Finding> {
+    let who = Who { route: spec.route.clone() };
+    let session = match address.connect("rowcast check", &[]).await {
+        Ok(session) => session,
+        Err(error) => {
+            let error = who.connect(error);
+            let cause = std::error::Error::source(&error).map_or_else(String::new, causes);
+            let help = match error.help() {
+                "" => "is the database running, and is its address right?",
+                help => help,
+            };
+            let message = format!("{error}{cause}");
+            return vec![Finding::new(Severity::Error, address.to_string(), message, help)];
+        }
+    };
+    let mut findings = vec![good(address.to_string(), "can be reached")];
+    match checkpoint(&session, spec).await {
+        Ok(found) => findings.push(found),
+        Err(error) => findings.push(unanswered("rowcast.checkpoint", &error)),
+    }
+    for shape in shapes {
+        match table(&session, shape, &who).await {
+            Ok(found) => findings.extend(found),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    findings
+}
+
+fn causes(mut cause: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    loop {
+        text.push_str(&format!(": {cause}"));
+        match cause.source() {
+            Some(next) => cause = next,
+            None => return text,
+        }
+    }
+}
+
+fn good(subject: impl Into<String>, message: &str) -> Finding {
+    Finding::new(Severity::Good, subject, message, "")
+}
+
+fn bad(subject: &str, message: impl Into<String>, help: impl Into<String>) -> Finding {
+    Finding::new(Severity::Error, subject, message, help)
+}
+
+fn unanswered(subject: &str, error: &tokio_postgres::Error) -> Finding {
+    let message = format!("cannot be looked at{}", causes(error));
+    bad(subject, message, "give Rowcast's user the right to look at it")
+}
+
+async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio_postgres::Error> {
+    const SUBJECT: &str = "rowcast.checkpoint";
+    let found =
+        "SELECT to_regclass('rowcast.checkpoint')::oid, to_regnamespace('rowcast') IS NOT NULL,
+        has_database_privilege(current_database(), 'CREATE'),
+        CASE WHEN to_regnamespace('rowcast') IS NOT NULL
+            THEN has_schema_privilege('rowcast', 'USAGE') ELSE true END,
+        CASE WHEN to_regnamespace('rowcast') IS NOT NULL
+            THEN has_schema_privilege('rowcast', 'CREATE') ELSE true END,
+        quote_ident(current_user)";
+    let row = session.query_one(found, &[]).await?;
+    let oid: Option<u32> = row.get(0);
+    let (schema, may_schema): (bool, bool) = (row.get(1), row.get(2));
+    let (usage, may_table, user): (bool, bool, String) = (row.get(3), row.get(4), row.get(5));
+    let Some(oid) = oid else {
+        if if schema { may_table } else { may_schema } {
+            return Ok(good(SUBJECT, "will be made at the first run"));
+        }
+        let mut statements: Vec<_> = SETUP.iter().map(|s| s.to_string()).collect();
+        statements.push(format!("GRANT USAGE ON SCHEMA rowcast TO {user}"));
+        statements.push(format!("GRANT SELECT, INSERT, UPDATE ON rowcast.checkpoint TO {user}"));
+        let found = bad(
+            SUBJECT,
+            "is missing, and Rowcast's user may not make it",
+            "run the statements as somebody who may",
+        );
+        return Ok(found.with_fix(false, statements));
+    };
+    let rights = "SELECT has_table_privilege($1::oid, 'SELECT') AND has_table_privilege($1::oid, \
+                  'INSERT') AND has_table_privilege($1::oid, 'UPDATE')";
+    if !usage || !session.query_one(rights, &[&oid]).await?.get::<_, bool>(0) {
+        let found =
+            bad(SUBJECT, "is not open to Rowcast's user", "run the statements as its owner");
+        return Ok(found.with_fix(
+            false,
+            vec![
+                format!("GRANT USAGE ON SCHEMA rowcast TO {user}"),
+                format!("GRANT SELECT, INSERT, UPDATE ON rowcast.checkpoint TO {user}"),
+            ],
+        ));
+    }
+    let at = "SELECT next, log FROM rowcast.checkpoint WHERE route = $1";
+    Ok(match session.query_opt(at, &[&spec.route.to_string()]).await? {
+        None => good(SUBJECT, "is there; this route has not begun"),
+        Some(row) => {
+            let (next, log): (i64, String) = (row.get(0), row.get(1));
+            good(SUBJECT, &format!("is there; this route has applied {next} events of log {log}"))
+        }
+    })
+}
+
+/// The findings of one table; the error is a finding as well.
+async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Finding>, Finding> {
+    let refused = |error: rowcast_core::SinkError| {
+        bad(&shape.into, error.to_string(), error.help().to_string())
+    };
+    let name = TableName::read(&shape.into, who).map_err(refused)?;
+    let subject = name.sql();
+    let Some(table) = Table::find(session, &name, who).await.map_err(refused)? else {
+        let found = missing(session, shape, &name).await;
+        return found.map(|f| vec![f]).map_err(|e| unanswered(&subject, &e));
+    };
+    let mut findings = Vec::new();
+    if !table.lacks.is_empty() {
+        let rights = table.lacks.join(", ");
+        let message = format!("Rowcast's user lacks {rights}");
+        findings.push(
+            bad(&subject, message, "run the statement as the table's owner")
+                .with_fix(false, vec![format!("GRANT {rights} ON {subject} TO CURRENT_USER")]),
+        );
+    }
+    let additions = fit::additions(shape, &name, &table);
+    let later = |c: &str| !additions.is_empty() && table.column(c).is_none();
+    let lacking: Vec<_> = shape.columns.iter().filter(|c| later(&c.name)).collect();
+    for misfit in fit::misfits(shape, &name, &table) {
+        let added =
+            lacking.iter().any(|c| misfit.what.contains(&format!("no column {:?}", c.name)));
+        if !added {
+            findings.push(misfitting(&subject, misfit));
+        }
+    }
+    if !lacking.is_empty() {
+        findings.push(good(&subject, "will be given columns that came later"));
+    }
+    if findings.is_empty() {
+        let rows = table.rows_estimate.max(0.0);
+        findings.push(good(&subject, &format!("fits; it holds about {rows} rows")));
+    }
+    Ok(findings)
+}
+
+fn misfitting(subject: &str, misfit: Misfit) -> Finding {
+    let finding = bad(subject, misfit.what, misfit.help);
+    match misfit.fix {
+        Some((safe, statements)) => finding.with_fix(safe, statements),
+        None => finding,
+    }
+}
+
+/// A table that is not there: whether it can be made, with the types it needs.
+async fn missing(
+    session: &Session,
+    shape: &Shape,
+    name: &TableName,
+) -> Result<Finding, tokio_postgres::Error> {
+    let (subject, statement) = (name.sql(), fit::create(shape, name));
+    if !shape.create {
+        let found = bad(
+            &subject,
+            "is missing, and `create = false` keeps Rowcast from making it",
+            "make it",
+        );
+        return Ok(found.with_fix(true, vec![statement]));
+    }
+    let lacking = missing_types(session, shape).await?;
+    if !lacking.is_empty() {
+        let message =
+            format!("cannot be made: type {} is not in this database", lacking.join(", "));
+        let help = "make each type as it is at the source, with CREATE TYPE, CREATE DOMAIN or \
+                    CREATE EXTENSION";
+        return Ok(bad(&subject, message, help));
+    }
+    let schema = quote(&name.schema);
+    let may = "SELECT CASE WHEN to_regnamespace($1) IS NULL
+        THEN has_database_privilege(current_database(), 'CREATE')
+        ELSE has_schema_privilege(to_regnamespace($1)::oid, 'CREATE') END";
+    if session.query_one(may, &[&schema]).await?.get(0) {
+        return Ok(good(&subject, "will be made at the first run"));
+    }
+    let found = bad(
+        &subject,
+        "is missing, and Rowcast's user may not make it",
+        "run the statement as somebody who may, then grant SELECT, INSERT, UPDATE and DELETE on it",
+    );
+    Ok(found.with_fix(false, vec![statement]))
+}
+
+async fn missing_types(
+    session: &Session,
+    shape: &Shape,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut lacking: Vec<String> = Vec::new();
+    for column in &shape.columns {
+        let native = super::types::created(shape, column);
+        // Modifiers do not matter for whether the type is there; some of them do not parse here.
+        let row = session.query_one("SELECT to_regtype($1) IS NOT NULL", &[&native]).await?;
+        if !row.get::<_, bool>(0) && !lacking.contains(&native) {
+            lacking.push(native);
+        }
+    }
+    Ok(lacking)
+}

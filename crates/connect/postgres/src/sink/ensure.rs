@@ -1,0 +1,144 @@
+//! Makes a shape's table when it is missing and may be made, brings it up to columns that came later,
+//! and refuses one that does not fit, before any row is written.
+
+use super::errors::Who;
+use super::fit;
+use super::table::{Table, TableName};
+use super::target::Target;
+use crate::connect::{Fault, Session, fault};
+use rowcast_core::{Generated, Shape, SinkError, quote};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// Times to look again because somebody else made the same table at the same moment.
+const LOOKS_MAX: usize = 3;
+
+/// A target that fits. Runs in the session's open transaction, if it has one.
+pub(super) async fn target(
+    session: &Session,
+    shape: &Arc<Shape>,
+    who: &Who,
+) -> Result<Target, SinkError> {
+    let name = TableName::read(&shape.into, who)?;
+    let mut looks = 0;
+    let table = loop {
+        looks += 1;
+        match Table::find(session, &name, who).await? {
+            Some(table) => break table,
+            None if !shape.create => {
+                return Err(who.schema(
+                    &name.sql(),
+                    "it is missing, and `create = false` keeps Rowcast from making it",
+                    format!("run {}", fit::create(shape, &name)),
+                ));
+            }
+            None if looks == LOOKS_MAX => return Err(who.unreachable("a table comes and goes")),
+            None => create(session, shape, &name, who).await?,
+        }
+    };
+    let additions = fit::additions(shape, &name, &table);
+    let table = if additions.is_empty() {
+        table
+    } else {
+        run(session, &name, &additions, who).await?;
+        info!(table = name.sql(), entity = %shape.entity, "added columns that came later");
+        let again = Table::find(session, &name, who).await?;
+        again.ok_or_else(|| who.unreachable("a table went while its columns were added"))?
+    };
+    if let Some(misfit) = fit::misfits(shape, &name, &table).into_iter().next() {
+        let run = misfit.fix.map_or_else(String::new, |(_, s)| format!(": {}", s.join("; ")));
+        return Err(who.schema(&name.sql(), misfit.what, misfit.help + &run));
+    }
+    let key = table.key(shape).ok_or_else(|| who.bug("a table without a key passed the check"))?;
+    Ok(Target::new(shape, name.sql(), &table, key))
+}
+
+async fn create(
+    session: &Session,
+    shape: &Shape,
+    name: &TableName,
+    who: &Who,
+) -> Result<(), SinkError> {
+    let schema = quote(&name.schema);
+    let there = session.query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&schema]).await;
+    let there = there.map_err(|e| who.statement("looking for a schema", e))?;
+    if !there.get::<_, bool>(0) {
+        let make = format!("CREATE SCHEMA IF NOT EXISTS {}", schema);
+        run(session, name, &[make], who).await?;
+    }
+    run(session, name, &[fit::create(shape, name)], who).await?;
+    info!(table = name.sql(), entity = %shape.entity, "made the table");
+    for generated in &shape.generated {
+        add_generated(session, name, generated, who).await?;
+    }
+    Ok(())
+}
+
+/// Adds a computed column, or leaves it out when the copy lacks what it is computed from. In a block
+/// of its own, because a transaction may be open that has to survive it.
+async fn add_generated(
+    session: &Session,
+    name: &TableName,
+    generated: &Generated,
+    who: &Who,
+) -> Result<(), SinkError> {
+    let sql = fit::add_generated(name, generated);
+    let mut tag = String::from("$rowcast$");
+    while sql.contains(&tag) {
+        tag.insert(1, 'x');
+    }
+    let block = format!(
+        "DO {tag} BEGIN {sql}; EXCEPTION WHEN undefined_column OR undefined_function \
+         OR undefined_object THEN NULL; END {tag}"
+    );
+    session
+        .batch_execute(&block)
+        .await
+        .map_err(|e| who.statement("adding a computed column", e))?;
+    let there = Table::find(session, name, who).await?;
+    if there.is_some_and(|t| t.column(&generated.name).is_none()) {
+        warn!(
+            table = name.sql(),
+            column = generated.name,
+            "the copy goes without a computed column: it lacks what that is computed from"
+        );
+    }
+    Ok(())
+}
+
+async fn run(
+    session: &Session,
+    name: &TableName,
+    statements: &[String],
+    who: &Who,
+) -> Result<(), SinkError> {
+    let Err(error) = session.batch_execute(&statements.join(";")).await else { return Ok(()) };
+    let table = name.sql();
+    match (fault(&error), error.code().map(|c| c.code())) {
+        // Somebody else made it at the same moment: look again, in a new transaction.
+        (_, Some("23505" | "42P06" | "42P07" | "42701" | "42710")) | (Fault::Outage, _) => {
+            Err(who.unreachable(error))
+        }
+        (_, Some("42501")) => Err(who.setup(
+            format!("Rowcast may not make or change table {table}"),
+            format!(
+                "run this as somebody who may: {}; then grant SELECT, INSERT, UPDATE and \
+                     DELETE on it to Rowcast's user",
+                statements.join("; ")
+            ),
+            Some(error.into()),
+        )),
+        _ => {
+            let words = error.as_db_error().map_or_else(String::new, |e| e.message().to_string());
+            Err(who.schema(
+                &table,
+                format!("it cannot be made: {words}"),
+                format!(
+                    "make the types it needs as they are at the source (CREATE TYPE, CREATE \
+                     DOMAIN, CREATE EXTENSION), then resume; the statement was {}",
+                    statements.join("; ")
+                ),
+            ))
+        }
+    }
+}

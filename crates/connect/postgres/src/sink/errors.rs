@@ -1,0 +1,150 @@
+//! A server's errors in the words of the sink seam. A value of the user's never gets into a message:
+//! the server's own words, which may hold one, travel as the cause.
+
+use crate::connect::{ConnectError, Fault, fault};
+use rowcast_core::{BoxError, RouteId, SinkError};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Whose errors they are.
+#[derive(Debug, Clone)]
+pub(super) struct Who {
+    pub(super) route: RouteId,
+}
+
+impl Who {
+    pub(super) fn unreachable(&self, source: impl Into<BoxError>) -> SinkError {
+        SinkError::Unreachable { service: self.route.to.clone(), source: source.into() }
+    }
+
+    pub(super) fn bug(&self, what: impl Into<String>) -> SinkError {
+        SinkError::Bug { service: self.route.to.clone(), what: what.into() }
+    }
+
+    pub(super) fn setup(
+        &self,
+        what: impl Into<String>,
+        help: impl Into<String>,
+        source: Option<BoxError>,
+    ) -> SinkError {
+        let (what, help) = (what.into(), help.into());
+        SinkError::Setup { service: self.route.to.clone(), what, help, source }
+    }
+
+    pub(super) fn schema(
+        &self,
+        table: &str,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) -> SinkError {
+        let (table, what, help) = (table.to_string(), what.into(), help.into());
+        SinkError::Schema { service: self.route.to.clone(), table, what, help }
+    }
+
+    pub(super) fn checkpoint(&self, what: impl Into<String>, help: impl Into<String>) -> SinkError {
+        let (what, help) = (what.into(), help.into());
+        SinkError::Checkpoint { route: self.route.clone(), what, help }
+    }
+
+    pub(super) fn connect(&self, error: ConnectError) -> SinkError {
+        match error.fault() {
+            Fault::Outage => self.unreachable(error),
+            Fault::Setup | Fault::Schema | Fault::Data => self.setup(
+                "it does not let Rowcast in",
+                "check the user, the password, the database's name and the certificates of the \
+                 service's `database` address, and the server's pg_hba.conf",
+                Some(error.into()),
+            ),
+        }
+    }
+
+    /// An error of a statement that touches no row of the user's.
+    pub(super) fn statement(&self, doing: &str, error: tokio_postgres::Error) -> SinkError {
+        match fault(&error) {
+            Fault::Outage => self.unreachable(error),
+            Fault::Setup | Fault::Schema | Fault::Data => {
+                let what = format!("{doing} was refused{}", words(&error));
+                let help = "give the user of the service's `database` address what is missing; \
+                            `rowcast check` says what it needs";
+                self.setup(what, help, Some(error.into()))
+            }
+        }
+    }
+
+    /// An error of a statement that writes to a table; `key` says to which row, when it is one row.
+    pub(super) fn row(
+        &self,
+        table: &str,
+        key: Option<String>,
+        error: tokio_postgres::Error,
+    ) -> SinkError {
+        match fault(&error) {
+            Fault::Outage => self.unreachable(error),
+            Fault::Setup => {
+                let what = format!("writing to {table} was refused{}", words(&error));
+                let help = "give the user of the service's `database` address SELECT, INSERT, \
+                            UPDATE and DELETE on the table; `rowcast check` says what it needs";
+                self.setup(what, help, Some(error.into()))
+            }
+            Fault::Schema => self.schema(
+                table,
+                format!("the server does not take its statements{}", words(&error)),
+                "the table was changed while rows were written; run `rowcast check` to see what \
+                 is missing",
+            ),
+            Fault::Data => {
+                let rule = error.as_db_error().map_or_else(String::new, rule);
+                self.data(table, key, rule, Some(error.into()))
+            }
+        }
+    }
+
+    pub(super) fn data(
+        &self,
+        table: &str,
+        key: Option<String>,
+        what: impl Into<String>,
+        source: Option<BoxError>,
+    ) -> SinkError {
+        SinkError::Data {
+            service: self.route.to.clone(),
+            table: table.to_string(),
+            key,
+            what: what.into(),
+            help: "change the row at its source, or the rule at the table, so that they fit; \
+                   nothing after it is lost meanwhile"
+                .into(),
+            source,
+        }
+    }
+}
+
+/// The server's message, where it can only speak of tables and roles.
+fn words(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else { return String::new() };
+    match db.code().code().get(..2) {
+        Some("42" | "28" | "3D" | "3F" | "0A" | "55" | "2B") => format!(": {}", db.message()),
+        _ => format!(" (SQLSTATE {})", db.code().code()),
+    }
+}
+
+/// Which rule a row breaks, without what is in the row.
+fn rule(db: &DbError) -> String {
+    let constraint = db.constraint().unwrap_or("without a name");
+    let column = db.column().unwrap_or("without a name");
+    match *db.code() {
+        SqlState::UNIQUE_VIOLATION => format!("unique constraint {constraint} has such a row"),
+        SqlState::FOREIGN_KEY_VIOLATION => {
+            format!("foreign key {constraint} finds no row to refer to, or is referred to")
+        }
+        SqlState::NOT_NULL_VIOLATION => format!("column {column} must not be null"),
+        SqlState::CHECK_VIOLATION => format!("check constraint {constraint} says no"),
+        SqlState::EXCLUSION_VIOLATION => format!("exclusion constraint {constraint} says no"),
+        SqlState::STRING_DATA_RIGHT_TRUNCATION => "a text is longer than its column".into(),
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE => "a number is outside its column's range".into(),
+        SqlState::INVALID_TEXT_REPRESENTATION => "a text is no value of its column's type".into(),
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE => {
+            "a text has characters that the database's encoding lacks".into()
+        }
+        _ => format!("the server says no (SQLSTATE {})", db.code().code()),
+    }
+}

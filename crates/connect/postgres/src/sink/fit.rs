@@ -1,0 +1,159 @@
+//! Does a table fit a shape? The answer is a list of what does not, each with what to do about it, for
+//! the sink (which stops at the first) and for `rowcast check` (which shows them all).
+
+use super::table::{Table, TableName};
+use super::types;
+use rowcast_core::{Generated, Shape, ShapeColumn, quote};
+
+/// One thing that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Misfit {
+    pub(super) what: String,
+    pub(super) help: String,
+    /// Statements that mend it, and whether they may be run without asking.
+    pub(super) fix: Option<(bool, Vec<String>)>,
+}
+
+/// The statement that makes a shape's table. Only key columns are NOT NULL (as the primary key makes
+/// them): a column that is NOT NULL at its source may be dropped or loosened there later, and the
+/// copy's rows have to follow.
+pub(super) fn create(shape: &Shape, name: &TableName) -> String {
+    let mut parts: Vec<_> = shape
+        .columns
+        .iter()
+        .map(|c| format!("{} {}", quote(&c.name), types::created(shape, c)))
+        .collect();
+    let key: Vec<_> = shape.key.iter().map(|&k| quote(&shape.columns[k].name)).collect();
+    parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    format!("CREATE TABLE IF NOT EXISTS {} ({})", name.sql(), parts.join(", "))
+}
+
+/// The statement that adds a column which the source computes. It fails when the copy lacks one of
+/// the columns it is computed from.
+pub(super) fn add_generated(name: &TableName, generated: &Generated) -> String {
+    format!(
+        "ALTER TABLE {} ADD COLUMN {} {} GENERATED ALWAYS AS ({}) STORED",
+        name.sql(),
+        quote(&generated.name),
+        generated.native,
+        generated.expression
+    )
+}
+
+/// The statements that add a column, with the value that older rows have at the source.
+fn add_column(shape: &Shape, name: &TableName, column: &ShapeColumn) -> Vec<String> {
+    let (table, quoted) = (name.sql(), quote(&column.name));
+    let native = types::created(shape, column);
+    let mut statements = Vec::new();
+    match &column.column.fill {
+        None => statements.push(format!("ALTER TABLE {table} ADD COLUMN {quoted} {native}")),
+        Some(fill) => {
+            let fill = fill.replace('\'', "''");
+            let escaped = fill.contains('\\');
+            let fill = if escaped { fill.replace('\\', "\\\\") } else { fill };
+            let e = if escaped { "E" } else { "" };
+            statements.push(format!(
+                "ALTER TABLE {table} ADD COLUMN {quoted} {native} DEFAULT {e}'{fill}'"
+            ));
+            statements.push(format!("ALTER TABLE {table} ALTER COLUMN {quoted} DROP DEFAULT"));
+        }
+    }
+    statements
+}
+
+/// Statements that bring a table up to a shape that takes all fields, for columns that came later.
+pub(super) fn additions(shape: &Shape, name: &TableName, table: &Table) -> Vec<String> {
+    if !(shape.all_fields && shape.create) {
+        return Vec::new();
+    }
+    let missing = shape.columns.iter().filter(|c| table.column(&c.name).is_none());
+    missing.flat_map(|c| add_column(shape, name, c)).collect()
+}
+
+/// Everything that keeps a table from taking a shape's rows.
+pub(super) fn misfits(shape: &Shape, name: &TableName, table: &Table) -> Vec<Misfit> {
+    let mut misfits: Vec<_> =
+        shape.columns.iter().filter_map(|c| column_misfit(shape, name, table, c)).collect();
+    let columns_there = shape.key.iter().all(|&k| table.column(&shape.columns[k].name).is_some());
+    if columns_there && table.key(shape).is_none() {
+        misfits.push(no_key(shape, name));
+    }
+    for extra in &table.columns {
+        let ours = shape.columns.iter().any(|c| c.name == extra.name);
+        if !ours && extra.not_null && !extra.has_default && !extra.generated {
+            let (table, column) = (name.sql(), quote(&extra.name));
+            misfits.push(Misfit {
+                what: format!(
+                    "its column {:?} must not be null, has no default, and is not among the \
+                     subscribed fields",
+                    extra.name
+                ),
+                help: "give it a default, or let it be null".into(),
+                fix: Some((
+                    false,
+                    vec![format!("ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL")],
+                )),
+            });
+        }
+    }
+    misfits
+}
+
+fn column_misfit(
+    shape: &Shape,
+    name: &TableName,
+    table: &Table,
+    column: &ShapeColumn,
+) -> Option<Misfit> {
+    let (sql, quoted) = (name.sql(), quote(&column.name));
+    let Some(there) = table.column(&column.name) else {
+        return Some(Misfit {
+            what: format!("it has no column {:?}", column.name),
+            help: "add the column, or take the field out of the subscription's `fields`; rows \
+                   that are there already do not get its values by that"
+                .into(),
+            fix: Some((false, add_column(shape, name, column))),
+        });
+    };
+    let alter = |what: String, help: &str, change: String| {
+        let statement = format!("ALTER TABLE {sql} ALTER COLUMN {quoted} {change}");
+        Some(Misfit { what, help: help.into(), fix: Some((false, vec![statement])) })
+    };
+    if there.generated {
+        return Some(Misfit {
+            what: format!("its column {:?} is computed by the table itself", column.name),
+            help: "take the field out of the subscription's `fields`, or make it a plain column"
+                .into(),
+            fix: None,
+        });
+    }
+    if there.identity_always {
+        return alter(
+            format!("its column {:?} is GENERATED ALWAYS AS IDENTITY", column.name),
+            "let it take the source's values",
+            "SET GENERATED BY DEFAULT".into(),
+        );
+    }
+    if types::takes(shape, column, &there.native) {
+        return None;
+    }
+    let wanted = types::created(shape, column);
+    alter(
+        format!(
+            "its column {:?} is {}, which does not hold every {} of the source unchanged",
+            column.name, there.native, column.column.native
+        ),
+        "give the copy's column the source's type; docs/types.md lists the others that fit",
+        format!("TYPE {wanted} USING {quoted}::{wanted}"),
+    )
+}
+
+fn no_key(shape: &Shape, name: &TableName) -> Misfit {
+    let key: Vec<_> = shape.key.iter().map(|&k| quote(&shape.columns[k].name)).collect();
+    let key = key.join(", ");
+    Misfit {
+        what: format!("it has no primary key or unique index over exactly ({key})"),
+        help: "add one; it must not be partial or deferrable".into(),
+        fix: Some((false, vec![format!("ALTER TABLE {} ADD UNIQUE ({key})", name.sql())])),
+    }
+}

@@ -1,0 +1,119 @@
+//! All targets of a route, and the order in which to write them.
+
+use super::ensure;
+use super::errors::Who;
+use super::target::Target;
+use crate::connect::Session;
+use rowcast_core::{SchemaId, Shape, SinkError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tracing::info;
+
+/// The targets that this session has looked at.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    pub(super) list: Vec<Target>,
+    /// By schema and subscription.
+    by_shape: HashMap<(SchemaId, usize), usize>,
+    /// Indexes into `list`, parents before children.
+    pub(super) parents_first: Vec<usize>,
+    /// Some constraint of some table may wait for the commit.
+    pub(super) deferrable: bool,
+}
+
+const FOREIGN_KEYS: &str = "
+    SELECT conrelid, confrelid, condeferrable, contype = 'f' FROM pg_constraint
+    WHERE conrelid = ANY ($1) AND (contype = 'f' OR condeferrable)";
+
+impl Targets {
+    /// The target of a shape that was ensured.
+    pub(super) fn known(&self, shape: &Shape) -> Option<usize> {
+        self.by_shape.get(&(shape.schema, shape.subscription)).copied()
+    }
+
+    /// Whether a subscription has a target already, from this shape or an earlier one.
+    pub(super) fn has_subscription(&self, subscription: usize) -> bool {
+        self.list.iter().any(|t| t.shape.subscription == subscription)
+    }
+
+    /// The target of a shape: its table made, brought up, and compared.
+    pub(super) async fn ensure(
+        &mut self,
+        session: &Session,
+        shape: &Arc<Shape>,
+        who: &Who,
+    ) -> Result<usize, SinkError> {
+        if let Some(known) = self.known(shape) {
+            return Ok(known);
+        }
+        let target = ensure::target(session, shape, who).await?;
+        self.tell_gone(shape);
+        self.list.push(target);
+        let index = self.list.len() - 1;
+        self.by_shape.insert((shape.schema, shape.subscription), index);
+        self.sort(session).await.map_err(|e| who.statement("looking at foreign keys", e))?;
+        Ok(index)
+    }
+
+    /// A column that its source dropped stays in the copy, and somebody should know.
+    fn tell_gone(&self, shape: &Shape) {
+        let last = self.list.iter().rev().find(|t| t.shape.subscription == shape.subscription);
+        let Some(last) = last else { return };
+        for column in &last.shape.columns {
+            if !shape.columns.iter().any(|c| c.name == column.name) {
+                info!(
+                    table = last.table,
+                    column = column.name,
+                    "the source dropped a column; the copy keeps it with the values it has"
+                );
+            }
+        }
+    }
+
+    async fn sort(&mut self, session: &Session) -> Result<(), tokio_postgres::Error> {
+        let oids: Vec<u32> = self.list.iter().map(|t| t.oid).collect();
+        let mut references = Vec::new();
+        self.deferrable = false;
+        for row in session.query(FOREIGN_KEYS, &[&oids]).await? {
+            self.deferrable |= row.get::<_, bool>(2);
+            if row.get(3) {
+                references.push((row.get::<_, u32>(0), row.get::<_, u32>(1)));
+            }
+        }
+        self.parents_first = parents_first(&oids, &references);
+        Ok(())
+    }
+}
+
+/// Indexes of tables, each after those it refers to; where references go round in a circle, in the
+/// order given.
+fn parents_first(oids: &[u32], references: &[(u32, u32)]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(oids.len());
+    let mut left: Vec<usize> = (0..oids.len()).collect();
+    while !left.is_empty() {
+        let waits = |&i: &usize| {
+            references.iter().any(|(child, parent)| {
+                *child == oids[i] && parent != child && left.iter().any(|&l| oids[l] == *parent)
+            })
+        };
+        let mut ready: Vec<_> = left.iter().copied().filter(|i| !waits(i)).collect();
+        if ready.is_empty() {
+            ready.push(left[0]);
+        }
+        left.retain(|i| !ready.contains(i));
+        order.extend(ready);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_come_first_and_circles_do_not_hang() {
+        assert_eq!(parents_first(&[1, 2, 3], &[(1, 2), (2, 3), (1, 1)]), [2, 1, 0]);
+        assert_eq!(parents_first(&[1, 2], &[(1, 2), (2, 1)]).len(), 2);
+        assert_eq!(parents_first(&[1, 2, 3], &[(1, 2), (2, 1), (3, 1)])[0], 0);
+    }
+}

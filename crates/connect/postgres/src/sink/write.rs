@@ -1,0 +1,321 @@
+//! Writing changes: one by one in order, or merged and in sets. Sends; waiting is the pipe's.
+
+use super::encode::{ArrayParam, Param, Unfit, copy_field, with_text};
+use super::merge::{Entry, Image, Merged, Sets, Unmerged, patch_mask};
+use super::pipe::{At, Fail, Pipe};
+use super::target::{Job, Target};
+use super::targets::Targets;
+use crate::connect::{Fault, fault};
+use bytes::Bytes;
+use futures::SinkExt;
+use rowcast_core::{ChangeOp, Rows};
+use std::pin::pin;
+use tokio_postgres::CopyInSink;
+use tokio_postgres::types::ToSql;
+
+/// Rows of a set; more gains nothing.
+const SET_ROWS_MAX: usize = 1_000;
+/// Bytes of a set.
+const SET_BYTES_MAX: usize = 2 << 20;
+/// New rows from which on `COPY`'s extra round trips pay.
+const COPY_ROWS_MIN: usize = 400;
+/// Bytes of `COPY` handed on at once.
+const COPY_CHUNK: usize = 64 << 10;
+/// Longest that a table is left without `COPY`, in sets of new rows.
+const COPY_REST_MAX: u32 = 5_000;
+
+/// The target of each shape of the rows; none where it is not ensured yet.
+pub(super) type ByShape = Vec<Option<usize>>;
+
+/// Writes the changes of a range one by one, in order.
+pub(super) async fn in_order<'a>(
+    pipe: &mut Pipe<'a>,
+    targets: &mut Targets,
+    by_shape: &ByShape,
+    rows: &'a Rows,
+    range: std::ops::Range<u32>,
+) -> Result<(), Fail> {
+    let mut image = Image::default();
+    for index in range {
+        let change = &rows.changes[index as usize];
+        let Some(target) = by_shape[change.shape as usize] else {
+            return Err(Unmerged::Tangled.into());
+        };
+        let target = &mut targets.list[target];
+        let at = At::Change(index);
+        if change.op == ChangeOp::Truncate {
+            pipe.simple(at, target.clear.clone()).await?;
+            continue;
+        }
+        let strict = !rows.shapes[change.shape as usize].settling;
+        let Some((job, params)) = single(&mut image, target, rows, index, strict)? else {
+            continue;
+        };
+        let statement = match target.statement(pipe.session, &job).await {
+            Ok(statement) => statement,
+            Err(error) => return Err(pipe.blame(at, error).await),
+        };
+        let session = pipe.session;
+        let bytes = rows.event(change).after.len as usize + 64;
+        pipe.send(at, bytes, async move { session.execute_raw(&statement, params).await }).await?;
+    }
+    Ok(())
+}
+
+/// What one change needs; nothing when it changes nothing that is subscribed to.
+fn single<'a>(
+    image: &mut Image<'a>,
+    target: &Target,
+    rows: &'a Rows,
+    index: u32,
+    strict: bool,
+) -> Result<Option<(Job, Vec<Param<'a>>)>, Fail> {
+    let change = &rows.changes[index as usize];
+    let unfit = |Unfit(what)| Fail::Unfit { change: index, what };
+    let mut params = Vec::with_capacity(target.columns.len() + target.key.len());
+    let mut key_of = None;
+    let job = match change.op {
+        ChangeOp::Delete => {
+            key_of = Some(rows.before(change));
+            Job::Delete
+        }
+        ChangeOp::Create | ChangeOp::Read | ChangeOp::Update | ChangeOp::Truncate => {
+            image.load_row(rows.after(change))?;
+            for column in &target.columns {
+                let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
+                params.push(Param::new(column.form, value).map_err(unfit)?);
+            }
+            Job::Upsert
+        }
+        ChangeOp::Patch | ChangeOp::Rekey => {
+            let rekey = change.op == ChangeOp::Rekey;
+            image.load_row(rows.after(change))?;
+            let mask = patch_mask(target, &image.values, rekey);
+            if mask.is_empty() {
+                return Ok(None);
+            }
+            for (i, column) in target.columns.iter().enumerate() {
+                if mask.has(i) {
+                    let value = image.values[column.source];
+                    params.push(Param::new(column.form, value).map_err(unfit)?);
+                }
+            }
+            key_of = Some(if rekey { rows.before(change) } else { rows.after(change) });
+            Job::Patch { mask, strict }
+        }
+    };
+    if let Some(row) = key_of {
+        image.load_row(row)?;
+        for &k in &target.key {
+            let column = &target.columns[k];
+            let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
+            params.push(Param::new(column.form, value).map_err(unfit)?);
+        }
+    }
+    Ok(Some((job, params)))
+}
+
+/// Merges the changes of a range and writes what is left in sets: what goes first, children before
+/// parents; then what stays, parents before children.
+pub(super) async fn merged(
+    pipe: &mut Pipe<'_>,
+    targets: &mut Targets,
+    by_shape: &ByShape,
+    rows: &Rows,
+    range: std::ops::Range<u32>,
+) -> Result<(), Fail> {
+    let mut tables: Vec<Option<(Merged<'_>, bool)>> = Vec::new();
+    tables.resize_with(targets.list.len(), || None);
+    for index in range {
+        let shape = rows.changes[index as usize].shape as usize;
+        let Some(target) = by_shape[shape] else { return Err(Unmerged::Tangled.into()) };
+        let strict = !rows.shapes[shape].settling;
+        let (merged, _) = tables[target].get_or_insert_with(|| (Merged::default(), strict));
+        merged.push(rows, index, &targets.list[target])?;
+    }
+    let mut sets = Vec::with_capacity(tables.len());
+    for (target, table) in targets.list.iter().zip(&tables) {
+        sets.push(match table {
+            Some((merged, _)) => merged.sets(rows, target)?,
+            None => Sets::default(),
+        });
+    }
+    let order = targets.parents_first.clone();
+    for &t in order.iter().rev() {
+        let writer = Writer { pipe, target: &mut targets.list[t], number: t, rows };
+        writer.deletes(&sets[t].deletes).await?;
+    }
+    for &t in &order {
+        let Some((merged, strict)) = &tables[t] else { continue };
+        let sets = &mut sets[t];
+        let mut writer = Writer { pipe, target: &mut targets.list[t], number: t, rows };
+        if !writer.copied(merged, &sets.fresh).await? {
+            let mut fresh = std::mem::take(&mut sets.fresh);
+            fresh.append(&mut sets.upserts);
+            sets.upserts = fresh;
+        }
+        writer.upserts(merged, &sets.upserts).await?;
+        for (mask, entries) in &sets.patches {
+            let job = Job::PatchSet { mask: mask.clone(), strict: *strict };
+            let columns = writer.target.patch_columns(mask);
+            writer
+                .set(&job, &columns, entries.len(), |image, i| {
+                    image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
+                })
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes sets into one target.
+struct Writer<'w, 'p, 'r> {
+    pipe: &'w mut Pipe<'p>,
+    target: &'w mut Target,
+    number: usize,
+    rows: &'r Rows,
+}
+
+impl<'r> Writer<'_, '_, 'r> {
+    async fn deletes(mut self, changes: &[u32]) -> Result<(), Fail> {
+        let columns = self.target.key.clone();
+        let rows = self.rows;
+        self.set(&Job::DeleteSet, &columns, changes.len(), |image, i| {
+            let change = &rows.changes[changes[i] as usize];
+            image.load_row(rows.before(change)).map(|()| changes[i])
+        })
+        .await
+    }
+
+    async fn upserts(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<(), Fail> {
+        let columns: Vec<_> = (0..self.target.columns.len()).collect();
+        let rows = self.rows;
+        self.set(&Job::UpsertSet, &columns, entries.len(), |image, i| {
+            image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
+        })
+        .await
+    }
+
+    /// Sends `count` rows in sets. `load` puts row `i` into the image and tells its change.
+    async fn set(
+        &mut self,
+        job: &Job,
+        columns: &[usize],
+        count: usize,
+        load: impl Fn(&mut Image<'r>, usize) -> Result<u32, rowcast_core::Malformed>,
+    ) -> Result<(), Fail> {
+        if count == 0 {
+            return Ok(());
+        }
+        let at = At::Set(self.number);
+        let statement = match self.target.statement(self.pipe.session, job).await {
+            Ok(statement) => statement,
+            Err(error) => return Err(self.pipe.blame(at, error).await),
+        };
+        let counted = matches!(job, Job::PatchSet { strict: true, .. });
+        let mut image = Image::default();
+        let mut next = 0;
+        while next < count {
+            let first = next;
+            let mut arrays: Vec<_> = columns
+                .iter()
+                .map(|&c| ArrayParam::new(self.target.columns[c].wire, 16 * SET_ROWS_MAX))
+                .collect();
+            let mut bytes = 0;
+            while next < count && next - first < SET_ROWS_MAX && bytes < SET_BYTES_MAX {
+                let change = load(&mut image, next)?;
+                bytes = 0;
+                for (array, &c) in arrays.iter_mut().zip(columns) {
+                    let column = &self.target.columns[c];
+                    let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
+                    with_text(column.form, value, |text| array.push(text))
+                        .map_err(|Unfit(what)| Fail::Unfit { change, what })?;
+                    bytes += array.bytes();
+                }
+                next += 1;
+            }
+            let mut params: Vec<Box<dyn ToSql + Sync + Send>> =
+                Vec::with_capacity(arrays.len() + 1);
+            params.extend(arrays.into_iter().map(|a| Box::new(a.finish()) as Box<_>));
+            if counted {
+                params.push(Box::new((next - first).to_string()));
+            }
+            let (session, statement) = (self.pipe.session, statement.clone());
+            let answer = async move { session.execute_raw(&statement, params).await };
+            self.pipe.send(at, bytes, answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries to write new rows by `COPY`. Says whether they are written; if not, nothing is.
+    async fn copied(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<bool, Fail> {
+        if entries.len() < COPY_ROWS_MIN || !self.target.copies {
+            return Ok(false);
+        }
+        if self.target.copy_rests > 0 {
+            self.target.copy_rests -= 1;
+            return Ok(false);
+        }
+        let at = At::Set(self.number);
+        let statement = match self.target.statement(self.pipe.session, &Job::Copy).await {
+            Ok(statement) => statement,
+            Err(error) => return Err(self.pipe.blame(at, error).await),
+        };
+        self.pipe.simple(at, "SAVEPOINT rowcast_copy".into()).await?;
+        // A `COPY` that is refused before it began leaves the session out of step, so nothing that
+        // can fail may be on its way.
+        self.pipe.drain().await?;
+        let refused = |error| Fail::Copy { target: self.number, error };
+        let copy = self.pipe.session.copy_in(&statement).await.map_err(refused)?;
+        match copy_rows(self.target, self.rows, copy, merged, entries).await? {
+            Ok(()) => {
+                self.pipe.simple(at, "RELEASE rowcast_copy".into()).await?;
+                Ok(true)
+            }
+            Err(error) if error.code().is_some_and(|c| c.code() == "23505") => {
+                let rests = self.target.copy_rest_next;
+                self.target.copy_rests = rests;
+                self.target.copy_rest_next = (rests * 2).min(COPY_REST_MAX);
+                self.pipe.simple(at, "ROLLBACK TO rowcast_copy".into()).await?;
+                Ok(false)
+            }
+            Err(error) if fault(&error) == Fault::Outage => Err(Fail::Server { at, error }),
+            Err(error) => Err(Fail::Copy { target: self.number, error }),
+        }
+    }
+}
+
+/// Encodes rows while the ones before them are on their way. The inner error is the server's.
+async fn copy_rows(
+    target: &Target,
+    rows: &Rows,
+    copy: CopyInSink<Bytes>,
+    merged: &Merged<'_>,
+    entries: &[Entry],
+) -> Result<Result<(), tokio_postgres::Error>, Fail> {
+    let mut copy = pin!(copy);
+    let mut image = Image::default();
+    let mut chunk = Vec::with_capacity(COPY_CHUNK + 4096);
+    for entry in entries {
+        image.load(rows, merged, entry)?;
+        for (i, column) in target.columns.iter().enumerate() {
+            if i > 0 {
+                chunk.push(b'\t');
+            }
+            let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
+            with_text(column.form, value, |text| copy_field(text, &mut chunk))
+                .map_err(|Unfit(what)| Fail::Unfit { change: entry.change(merged), what })?;
+        }
+        chunk.push(b'\n');
+        if chunk.len() >= COPY_CHUNK {
+            let full = std::mem::replace(&mut chunk, Vec::with_capacity(COPY_CHUNK + 4096));
+            if let Err(error) = copy.send(full.into()).await {
+                return Ok(Err(error));
+            }
+        }
+    }
+    if let Err(error) = copy.send(chunk.into()).await {
+        return Ok(Err(error));
+    }
+    Ok(copy.finish().await.map(|_| ()))
+}
