@@ -1,5 +1,6 @@
 //! Chores, written in Rust so that every machine runs the same ones: `cargo xtask --help`.
 
+mod bench;
 mod check;
 mod fetch;
 mod outcome;
@@ -25,6 +26,8 @@ enum Chore {
     Check,
     /// Installs what the tests need, where it can, and runs them
     Test(test::Options),
+    /// Measures Rowcast beside PostgreSQL's own logical replication, on servers of its own
+    Bench(bench::Options),
     /// Looks for what no compiler sees: sizes, rooms, links, words
     Tidy,
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Check => check::check(),
         Chore::Test(options) => test::test(&options),
+        Chore::Bench(options) => bench::bench(&options),
         Chore::Tidy => tidy::tidy(),
     };
     match done {

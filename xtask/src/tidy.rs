@@ -27,7 +27,10 @@ impl SourceFile {
     /// Whether all of it is test code.
     pub(crate) fn is_test(&self) -> bool {
         let within = |room: &str| self.path.split('/').any(|part| part == room);
-        within("tests") || within("benches") || self.path.ends_with("/tests.rs")
+        within("tests")
+            || within("benches")
+            || within("testkit")
+            || self.path.ends_with("/tests.rs")
     }
 
     /// Name of the package it belongs to.

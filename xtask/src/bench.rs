@@ -1,0 +1,120 @@
+//! `cargo xtask bench`: Rowcast beside PostgreSQL's own logical replication, in the same run, on the
+//! same two servers, on the same backlog, taking turns.
+
+mod backlog;
+mod contender;
+mod lab;
+mod latency;
+mod machine;
+mod native;
+mod report;
+mod rowcast;
+mod usage;
+mod workload;
+
+use crate::run::{cargo, must};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use lab::Lab;
+use report::Report;
+use std::path::PathBuf;
+use workload::{Sizes, Workload};
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Which workloads; all of them if none is named
+    workloads: Vec<Workload>,
+    /// How often each is measured
+    #[arg(long, short = 'n', value_parser = clap::value_parser!(u32).range(1..=99))]
+    repetitions: Option<u32>,
+    /// Smaller sizes and fewer repetitions: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// Measure only this one
+    #[arg(long, value_name = "PEER")]
+    only: Option<Peer>,
+    /// A `rowcast` binary to measure, instead of building one
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Also keep the figures under docs/benchmarks
+    #[arg(long)]
+    save: bool,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// PostgreSQL's logical replication
+    Native,
+    /// This project
+    Rowcast,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Rowcast => "rowcast",
+        }
+    }
+}
+
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    let peers: Vec<Peer> = match options.only {
+        Some(peer) => vec![peer],
+        None => vec![Peer::Native, Peer::Rowcast],
+    };
+    let binary = match &options.binary {
+        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
+        None if peers.contains(&Peer::Rowcast) => build()?,
+        None => PathBuf::new(),
+    };
+    let sizes = if options.quick { Sizes::QUICK } else { Sizes::FULL };
+    let repetitions = options.repetitions.unwrap_or(if options.quick { 2 } else { 5 });
+    let workloads = match options.workloads.as_slice() {
+        [] => Workload::value_variants(),
+        chosen => chosen,
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build()?.block_on(async {
+        let lab = Lab::start(binary).await?;
+        let mut report = Report::new(machine::describe(&lab).await?, options.quick);
+        for repetition in 0..repetitions {
+            for workload in workloads {
+                // Whoever goes second finds warmer caches: they take turns at that, too.
+                let mut order = peers.clone();
+                if repetition % 2 == 1 {
+                    order.reverse();
+                }
+                eprintln!("{} of {repetitions}: {}", repetition + 1, workload.name());
+                let samples = workload.run(&lab, &sizes, &order).await;
+                let samples = samples.with_context(|| workload.name().to_owned())?;
+                for sample in samples {
+                    eprintln!("    {sample}");
+                    report.add(*workload, sample);
+                }
+            }
+            // What is measured survives a later failure.
+            report.write(&crate::root()?.join("bench-results"))?;
+        }
+        println!("{report}");
+        let written = report.write(&crate::root()?.join("bench-results"))?;
+        println!("written to {}", written.display());
+        if options.save {
+            let saved = report.write(&crate::root()?.join("docs/benchmarks"))?;
+            println!("saved as {}", saved.display());
+        }
+        Ok(())
+    })
+}
+
+fn build() -> Result<PathBuf> {
+    must(&mut cargo(&["build", "--release", "--package", "rowcast"])?)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or(crate::root()?.join("target"));
+    let binary = target.join("release/rowcast");
+    if !binary.is_file() {
+        bail!("cargo built no {}", binary.display());
+    }
+    Ok(binary)
+}

@@ -1,0 +1,117 @@
+//! Two servers, and the databases that a measurement needs.
+
+use anyhow::{Result, bail, ensure};
+use rowcast_testkit::postgres::{Server, ServerOptions, Session};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The publisher's database.
+pub(super) const SOURCE: &str = "bench_source";
+
+/// About 200 bytes a row, the same at both ends.
+const TABLE: &str = "CREATE TABLE customers (id bigint PRIMARY KEY, name text, email text, \
+                     credit_limit int, status text, address jsonb, updated_at timestamptz)";
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("fsync", "on"),
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "16GB"),
+    ("checkpoint_timeout", "1h"),
+    ("max_connections", "200"),
+    ("max_wal_senders", "60"),
+    ("max_replication_slots", "60"),
+    ("max_worker_processes", "80"),
+    ("max_logical_replication_workers", "60"),
+    // Vacuumed between measurements instead, so that none pays for the one before it.
+    ("autovacuum", "off"),
+];
+
+/// Longest anything measured may take before the run gives up.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+const POLL_EVERY: Duration = Duration::from_millis(4);
+
+/// The servers.
+pub(super) struct Lab {
+    pub(super) source: Server,
+    pub(super) target: Server,
+    /// The `rowcast` to measure.
+    pub(super) binary: PathBuf,
+}
+
+impl Lab {
+    pub(super) async fn start(binary: PathBuf) -> Result<Self> {
+        let start = || Server::start_options(ServerOptions::with(SETTINGS));
+        Ok(Self { source: start().await, target: start().await, binary })
+    }
+
+    /// Makes the source database anew, and drops what the last measurement left.
+    pub(super) async fn fresh(&self) -> Result<()> {
+        let orphans = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
+        self.until("every slot is released", async || {
+            Ok(self.source.try_sql("postgres", orphans).await.is_ok())
+        })
+        .await?;
+        for server in [&self.source, &self.target] {
+            let left = "SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'";
+            for row in server.sql("postgres", left).await {
+                let name = row[0].as_deref().unwrap_or_default();
+                server.sql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+            }
+        }
+        self.source.create_database(SOURCE).await;
+        self.source.sql(SOURCE, TABLE).await;
+        Ok(())
+    }
+
+    /// Makes a subscriber's database.
+    pub(super) async fn subscriber(&self, name: &str) {
+        self.target.create_database(name).await;
+        self.target.sql(name, TABLE).await;
+    }
+
+    /// Puts both servers on an equal footing: nothing dirty, nothing to clean up.
+    pub(super) async fn settle(&self, subscribers: &[String]) {
+        self.source.sql(SOURCE, "VACUUM ANALYZE").await;
+        for name in subscribers {
+            self.target.sql(name, "VACUUM ANALYZE").await;
+        }
+        self.source.sql("postgres", "CHECKPOINT").await;
+        self.target.sql("postgres", "CHECKPOINT").await;
+    }
+
+    /// Waits until `done` says so, often.
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        mut done: impl AsyncFnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        while !done().await? {
+            ensure!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Asserts that the copies are the source's rows, all of them and nothing else.
+    pub(super) async fn compare(&self, subscribers: &[String]) -> Result<()> {
+        let sum = "SELECT count(*), sum(hashtextextended(customers::text, 0)) FROM customers";
+        let expected = self.source.sql(SOURCE, sum).await;
+        for name in subscribers {
+            let copied = self.target.sql(name, sum).await;
+            if copied != expected {
+                bail!("{name} is no copy of the source: {copied:?} instead of {expected:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Connections to the subscribers' databases.
+    pub(super) async fn watch(&self, subscribers: &[String]) -> Vec<Session> {
+        let mut sessions = Vec::new();
+        for name in subscribers {
+            sessions.push(self.target.session(name).await);
+        }
+        sessions
+    }
+}

@@ -1,0 +1,90 @@
+//! The release binary, run as a user would run it.
+
+use super::lab::{Lab, SOURCE};
+use super::usage::Usage;
+use anyhow::{Context, Result, ensure};
+use rowcast_testkit::process::{Rowcast as Program, Running};
+use std::fmt::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+const COPY_WITHIN: Duration = Duration::from_secs(1_200);
+const END_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Rowcast<'a> {
+    lab: &'a Lab,
+    pub(super) databases: Vec<String>,
+    program: Program,
+    running: Option<Running>,
+}
+
+impl<'a> Rowcast<'a> {
+    pub(super) async fn new(lab: &'a Lab, databases: Vec<String>, durable: bool) -> Self {
+        // The setting of the database is what a user has; native has its own, off by default.
+        let commit = if durable { "on" } else { "off" };
+        for name in &databases {
+            let set = format!("ALTER DATABASE {name} SET synchronous_commit = {commit}");
+            lab.target.sql("postgres", &set).await;
+        }
+        let program = Program::new(&lab.binary, &file(lab, &databases));
+        Self { lab, databases, program, running: None }
+    }
+
+    pub(super) async fn copy(&mut self) -> Result<()> {
+        let done = self.program.run(COPY_WITHIN, &["run", "--until-caught-up"]).await;
+        ensure!(done.status.success(), "rowcast run --until-caught-up failed: {}", done.said());
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.running = Some(self.program.start(&["run"]));
+    }
+
+    pub(super) fn usage(&self) -> Result<Usage> {
+        let running = self.running.as_ref().context("rowcast does not run")?;
+        Usage::of(running.id()).with_context(|| format!("rowcast ended: {}", running.stderr()))
+    }
+
+    pub(super) async fn pause(&mut self) -> Result<()> {
+        let Some(running) = self.running.take() else { return Ok(()) };
+        let done = running.terminate(END_WITHIN).await;
+        ensure!(done.status.success(), "rowcast run failed: {}", done.said());
+        Ok(())
+    }
+
+    /// Waits until the source may forget everything: the log holds it.
+    pub(super) async fn captured(&self) -> Result<()> {
+        let session = self.lab.source.session(SOURCE).await;
+        let end = session.sql("SELECT pg_current_wal_lsn()").await;
+        let end = end[0][0].as_deref().context("a position")?;
+        let held = format!(
+            "SELECT FROM pg_replication_slots WHERE slot_name LIKE 'rowcast%' \
+             AND confirmed_flush_lsn >= '{end}'"
+        );
+        let done = async || {
+            self.usage()?;
+            Ok(!session.try_sql(&held).await?.is_empty())
+        };
+        self.lab.until("the log holds everything", done).await
+    }
+}
+
+fn file(lab: &Lab, databases: &[String]) -> String {
+    let from = lab.source.url(SOURCE);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = free.map_or(7117, |address| address.port());
+    let mut file = format!(
+        "data = \"data\"\n\n[server]\nlisten = \"127.0.0.1:{port}\"\n\n\
+         [service.shop]\ndatabase = \"{from}\"\n\n\
+         [service.shop.publish.customers]\ntable = \"public.customers\"\n"
+    );
+    for (index, name) in databases.iter().enumerate() {
+        let to = lab.target.url(name);
+        let _ = write!(
+            file,
+            "\n[service.copy{index}]\ndatabase = \"{to}\"\n\n\
+             [service.copy{index}.subscribe.\"shop.customers\"]\n"
+        );
+    }
+    file
+}
