@@ -10,5 +10,5 @@ mod track;
 
 pub use config::{Keep, LogConfig};
 pub use files::inspect;
-pub use files::{FileLog, OpenError};
+pub use files::{FileLog, Follower, OpenError};
 pub use memory::MemoryLog;

@@ -118,7 +118,7 @@ pub fn batch(epoch: u64, at: u64, events: u64) -> Batch {
 pub fn snapshot(entity: &str, rows: u64, done: bool) -> Snapshot {
     let entity = entity.parse().expect("a test's name is good");
     let cursor = rows.to_le_bytes().to_vec().into();
-    Snapshot { entity, cursor, rows, rows_estimate: Some(rows * 2), done }
+    Snapshot { entity, cursor, rows, rows_estimate: rows.checked_mul(2), done }
 }
 
 /// A batch of nothing but a word about a snapshot.

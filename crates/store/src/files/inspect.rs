@@ -253,10 +253,11 @@ impl Checked<'_> {
         let mut next = self.base;
         let mut schemas = SchemaTable::new();
         let mut flaw = match read_head(&mut walk, self.base) {
-            Ok((_, table)) => {
+            Ok((header, _, table)) => {
                 schemas = table;
                 report.frames += 1;
-                self.check_link(report, before, walk.link);
+                let here = Link { next: header.base, position: header.prev };
+                self.check_link(report, before, here);
                 None
             }
             Err(flaw) => Some(flaw),
@@ -289,11 +290,8 @@ impl Checked<'_> {
         Ok(walk.link)
     }
 
-    fn check_link(&self, report: &mut StreamCheck, before: Option<Link>, here: Option<Link>) {
-        let (Some(before), Some(here)) = (before, here) else { return };
-        if before == here {
-            return;
-        }
+    fn check_link(&self, report: &mut StreamCheck, before: Option<Link>, here: Link) {
+        let Some(before) = before.filter(|before| *before != here) else { return };
         let what = if before.next == here.next {
             "it follows another position than the one at which the file before ends".to_string()
         } else {

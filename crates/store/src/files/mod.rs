@@ -7,6 +7,7 @@ mod cache;
 mod codec;
 mod disk;
 mod durable;
+mod follow;
 mod frame;
 mod queue;
 mod reader;
@@ -20,6 +21,8 @@ mod walk;
 mod writer;
 
 pub mod inspect;
+
+pub use follow::Follower;
 
 use crate::config::LogConfig;
 use async_trait::async_trait;

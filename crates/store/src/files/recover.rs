@@ -12,7 +12,7 @@
 
 use crate::files::codec::{SchemaTable, decode};
 use crate::files::durable::Durable;
-use crate::files::frame::Flags;
+use crate::files::frame::{Flags, Header};
 use crate::files::segment::{self, Index, Listing, Segment, read_head};
 use crate::files::walk::{BODIES, Flaw, Frame, Walk};
 use crate::track::Track;
@@ -74,7 +74,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Option<Recovered>, RecoverError> {
     let end = scan(&path, base, len, durable)?;
     let mut segments: Vec<_> =
         files.into_iter().map(|(b, p, l)| Arc::new(Segment::unread(p, b, l))).collect();
-    segments.push(Arc::new(Segment::known(path, base, end.len, end.index)));
+    segments.push(Arc::new(Segment::known(path, &end.head, end.len, end.index)));
     let cut = (end.len < len).then_some(end.len);
     Ok(Some(Recovered { id: end.id, segments, track: end.track, cut, last_len: len, unborn }))
 }
@@ -82,6 +82,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Option<Recovered>, RecoverError> {
 /// The end of a last segment.
 struct End {
     id: LogId,
+    head: Header,
     track: Track,
     index: Index,
     len: u64,
@@ -95,10 +96,10 @@ fn scan(path: &Path, base: u64, len: u64, durable: u64) -> Result<End, RecoverEr
         }
     };
     let mut walk = Walk::open(path, 0, len, BODIES)?;
-    let (head, mut schemas) = read_head(&mut walk, base).map_err(damaged)?;
-    let position = walk.link.and_then(|l| l.position);
-    let track = Track::restore(rowcast_core::Offset(base), position, head.snapshots, head.schemas);
-    let mut end = End { id: head.log, track, index: Index::default(), len: walk.at };
+    let (header, head, mut schemas) = read_head(&mut walk, base).map_err(damaged)?;
+    let track =
+        Track::restore(rowcast_core::Offset(base), header.until, head.snapshots, head.schemas);
+    let mut end = End { id: head.log, head: header, track, index: Index::default(), len: walk.at };
     end.index.note(base, 0);
     loop {
         match next(&mut walk, &mut schemas, &mut end.track) {

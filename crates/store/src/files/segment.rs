@@ -3,9 +3,10 @@
 //!
 //! The index is a cache in memory: rebuilt from the frames' headers whenever it is missing.
 
-use crate::files::codec::{Head, SchemaTable, schemas_of};
-use crate::files::frame::Flags;
-use crate::files::walk::{Flaw, HEADERS, Link, Walk};
+use crate::files::codec::{Head, SchemaTable, plain_body, schemas_of};
+use crate::files::frame::{Flags, Header};
+use crate::files::walk::{Flaw, HEADERS, Walk};
+use rowcast_core::Position;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     /// Offset of its first event, as its name says.
     pub(crate) base: u64,
+    /// Position at the end of the segment before; known of the last segment.
+    pub(crate) follows: Option<Position>,
     /// Bytes that are durable; nobody reads further.
     len: AtomicU64,
     index: Mutex<Option<Index>>,
@@ -60,12 +63,13 @@ pub(crate) struct Place {
 impl Segment {
     /// A segment that nobody looked into yet.
     pub(crate) fn unread(path: PathBuf, base: u64, len: u64) -> Self {
-        Self { path, base, len: len.into(), index: Mutex::new(None) }
+        Self { path, base, follows: None, len: len.into(), index: Mutex::new(None) }
     }
 
     /// A segment whose frames are known.
-    pub(crate) fn known(path: PathBuf, base: u64, len: u64, index: Index) -> Self {
-        Self { path, base, len: len.into(), index: Mutex::new(Some(index)) }
+    pub(crate) fn known(path: PathBuf, head: &Header, len: u64, index: Index) -> Self {
+        let (base, follows) = (head.base, head.prev);
+        Self { path, base, follows, len: len.into(), index: Mutex::new(Some(index)) }
     }
 
     fn index(&self) -> MutexGuard<'_, Option<Index>> {
@@ -110,7 +114,7 @@ impl Segment {
 /// Reads the headers of a whole segment, and the bodies that bring schemas.
 fn build_index(path: &Path, base: u64, len: u64) -> Result<Index, Flaw> {
     let mut walk = Walk::open(path, 0, len, HEADERS)?;
-    let (_, mut schemas) = read_head(&mut walk, base)?;
+    let (_, _, mut schemas) = read_head(&mut walk, base)?;
     let mut index = Index::default();
     index.note(base, 0);
     while let Some(frame) = walk.header()? {
@@ -126,11 +130,11 @@ fn build_index(path: &Path, base: u64, len: u64) -> Result<Index, Flaw> {
 }
 
 /// Reads the head with which a segment begins.
-pub(crate) fn read_head(walk: &mut Walk, base: u64) -> Result<(Head, SchemaTable), Flaw> {
+pub(crate) fn read_head(walk: &mut Walk, base: u64) -> Result<(Header, Head, SchemaTable), Flaw> {
     let bad = |what: &str| Flaw::nonsense(0, what);
     let frame = walk.header()?.ok_or(bad("the file is empty"))?;
     let header = frame.header;
-    if !header.flags.has(Flags::HEAD) || header.count != 0 || header.prev != header.until {
+    if !header.flags.has(Flags::HEAD) || header.count != 0 {
         return Err(bad("the file does not begin with a head"));
     }
     if header.base != base {
@@ -139,10 +143,10 @@ pub(crate) fn read_head(walk: &mut Walk, base: u64) -> Result<(Head, SchemaTable
             header.base
         )));
     }
-    walk.link = Some(Link { next: base, position: header.until });
     let body = walk.body(&frame)?;
-    let plain = crate::files::codec::plain_body(&header, body);
-    plain.and_then(Head::decode).map_err(|what| Flaw::nonsense(0, what))
+    let (head, table) =
+        plain_body(&header, body).and_then(Head::decode).map_err(|what| Flaw::nonsense(0, what))?;
+    Ok((header, head, table))
 }
 
 /// The file of the segment that begins at `base`.

@@ -10,7 +10,7 @@ use crate::files::queue::{Append, Next, Queue};
 use crate::files::segment::{Index, Segment, file_name};
 use crate::files::view::Shared;
 use crate::track::Track;
-use rowcast_core::{LogError, Offset};
+use rowcast_core::{LogError, Offset, Position};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -56,7 +56,7 @@ pub(crate) struct Writer {
 
 /// The first segment of a new stream.
 pub(crate) fn begin(disk: &dyn Disk, shared: &Shared, track: &Track) -> io::Result<Segment> {
-    let (segment, _) = new_segment(disk, shared, track).map_err(|e| match e {
+    let (segment, _) = new_segment(disk, shared, track, None).map_err(|e| match e {
         WriteError::Refused(e) | WriteError::Failed(e) => e,
     })?;
     Ok(segment)
@@ -210,7 +210,10 @@ impl Writer {
         if self.segment.len() < self.config.segment.0 {
             return Ok(());
         }
-        let (segment, file) = new_segment(self.disk.as_ref(), &self.shared, &self.track)?;
+        // A segment without events is replaced, and its successor follows what it followed.
+        let replaced = self.segment.base == self.track.next.0;
+        let follows = if replaced { self.segment.follows } else { self.track.position };
+        let (segment, file) = new_segment(self.disk.as_ref(), &self.shared, &self.track, follows)?;
         self.file = file;
         self.segment = Arc::new(segment);
         self.shared.add_segment(self.segment.clone());
@@ -279,6 +282,7 @@ fn new_segment(
     disk: &dyn Disk,
     shared: &Shared,
     track: &Track,
+    follows: Option<Position>,
 ) -> Result<(Segment, Box<dyn DiskFile>), WriteError> {
     let head = Head { log: shared.id, schemas: track.schemas(), snapshots: track.snapshots() };
     let body = head.encode();
@@ -291,7 +295,7 @@ fn new_segment(
         body_crc: crc32c::crc32c(&body),
         durable: 0,
         until: track.position,
-        prev: track.position,
+        prev: follows,
     };
     let bytes = [header.encode().as_slice(), &body].concat();
     let path = shared.dir.join(file_name(track.next.0));
@@ -309,7 +313,7 @@ fn new_segment(
             let mut index = Index::default();
             index.note(track.next.0, 0);
             index.schemas = Arc::new(head.schemas.iter().map(|s| (s.id().0, s.clone())).collect());
-            Ok((Segment::known(path, track.next.0, bytes.len() as u64, index), file))
+            Ok((Segment::known(path, &header, bytes.len() as u64, index), file))
         }
         Err(e) => {
             let _ = disk.remove(&unborn);
