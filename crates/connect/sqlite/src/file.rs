@@ -1,0 +1,99 @@
+//! Opening database files, and what SQLite's errors mean.
+
+use rowcast_core::{BoxError, ServiceName, SinkError, SourceError};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a statement waits for another connection's write to end.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens a database that must be there.
+pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+/// Opens a database; makes it when it is missing. A new one gets a write-ahead log, so that its
+/// readers never wait for us.
+pub(crate) fn open_or_make(path: &Path) -> Result<Connection, Error> {
+    let new = !path.exists();
+    let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = connect(path, create)?;
+    if new {
+        connection.pragma_update(None, "journal_mode", "wal")?;
+    }
+    Ok(connection)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(512);
+    Ok(connection)
+}
+
+/// Whether the database has a write-ahead log.
+pub(crate) fn has_wal(connection: &Connection) -> Result<bool, Error> {
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    Ok(mode.eq_ignore_ascii_case("wal"))
+}
+
+/// What an error asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// A second try may work: locked, no space, a failing disk.
+    Outage,
+    /// The file is missing, is no database, or may not be used.
+    Setup,
+    /// A row breaks a rule.
+    Constraint,
+    /// A statement and the database's tables do not fit.
+    Statement,
+}
+
+/// What SQLite's code asks for.
+pub(crate) fn meaning(error: &Error) -> Meaning {
+    use ErrorCode as E;
+    match error.sqlite_error_code() {
+        Some(E::DatabaseBusy | E::DatabaseLocked | E::SystemIoFailure | E::DiskFull) => {
+            Meaning::Outage
+        }
+        Some(E::SchemaChanged | E::OperationInterrupted | E::OutOfMemory) => Meaning::Outage,
+        Some(E::CannotOpen | E::ReadOnly | E::NotADatabase | E::DatabaseCorrupt) => Meaning::Setup,
+        Some(E::PermissionDenied | E::AuthorizationForStatementDenied) => Meaning::Setup,
+        Some(E::ConstraintViolation | E::TypeMismatch | E::TooBig) => Meaning::Constraint,
+        _ => Meaning::Statement,
+    }
+}
+
+/// An error at a source, said in the seam's words. Constraint messages name columns, never values.
+pub(crate) fn source_error(service: &ServiceName, doing: &str, error: Error) -> SourceError {
+    let service = service.clone();
+    match meaning(&error) {
+        Meaning::Outage => SourceError::Unreachable { service, source: error.into() },
+        Meaning::Setup | Meaning::Constraint | Meaning::Statement => SourceError::Setup {
+            service,
+            what: format!("{doing} failed"),
+            help: "is the file there, is it an SQLite database, and may this user write it and \
+                   its folder?"
+                .into(),
+            source: Some(error.into()),
+        },
+    }
+}
+
+/// An error at a sink that concerns no single row.
+pub(crate) fn sink_error(service: &ServiceName, doing: &str, error: Error) -> SinkError {
+    let service = service.clone();
+    let source: BoxError = error.into();
+    match source.downcast_ref::<Error>().map(meaning) {
+        Some(Meaning::Outage) => SinkError::Unreachable { service, source },
+        _ => SinkError::Setup {
+            service,
+            what: format!("{doing} failed"),
+            help: "is the file an SQLite database, and may this user write it and its folder?"
+                .into(),
+            source: Some(source),
+        },
+    }
+}

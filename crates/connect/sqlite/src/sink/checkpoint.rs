@@ -1,0 +1,94 @@
+//! The checkpoint: compared before it is set, in the transaction that writes the rows.
+
+use rowcast_core::{Checkpoint, Epoch, LogId, Offset, Progress, RouteId, SinkError};
+use rusqlite::{Connection, Error, OptionalExtension, params};
+
+pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
+    c.execute_batch(
+        "CREATE TABLE IF NOT EXISTS _rowcast_checkpoint (route TEXT PRIMARY KEY, \
+         log TEXT NOT NULL, next INTEGER NOT NULL, identity TEXT NOT NULL, birth INTEGER NOT NULL, \
+         position TEXT NOT NULL, updated TEXT NOT NULL) WITHOUT ROWID",
+    )
+}
+
+/// Whose checkpoint it is, and where it stands.
+pub(super) type Found = (LogId, Checkpoint);
+
+pub(super) fn read(c: &Connection, route: &RouteId) -> Result<Option<Found>, Error> {
+    let find = "SELECT log, next, identity, birth FROM _rowcast_checkpoint WHERE route = ?1";
+    let mut find = c.prepare_cached(find)?;
+    let found = find.query_row([route.to_string()], |row| {
+        let number = |i| -> Result<u64, Error> {
+            let text: String = row.get(i)?;
+            // What does not read was written by somebody else: a number that matches nothing.
+            Ok(u64::from_str_radix(&text, 16).unwrap_or(0))
+        };
+        let birth = row.get::<_, i64>(3)? as u64;
+        let epoch = Some(Epoch { identity: number(2)?, birth });
+        let next = Offset(row.get::<_, i64>(1)? as u64);
+        Ok((LogId(number(0)?), Checkpoint { next, epoch }))
+    });
+    found.optional()
+}
+
+pub(super) fn of_another_log(route: &RouteId) -> SinkError {
+    SinkError::Checkpoint {
+        route: route.clone(),
+        what: "it belongs to another event log".into(),
+        help: format!(
+            "use the data directory that wrote this copy; or, to build it anew from this one, \
+             empty the copy's tables and run DELETE FROM _rowcast_checkpoint WHERE route = '{route}'"
+        ),
+    }
+}
+
+/// Refuses unless the target stands where we left it and where this step begins.
+pub(super) fn compare(
+    route: &RouteId,
+    here: Option<Found>,
+    (log, known): Found,
+    from: Offset,
+) -> Result<(), SinkError> {
+    let moved = |what: String| SinkError::Checkpoint {
+        route: route.clone(),
+        what,
+        help: "another `rowcast run` writes this copy, perhaps from a copy of this data \
+               directory: keep one of them running, then restart it"
+            .into(),
+    };
+    let checkpoint = match here {
+        None => Checkpoint { next: Offset(0), epoch: None },
+        Some((found, _)) if found != log => return Err(of_another_log(route)),
+        Some((_, checkpoint)) => checkpoint,
+    };
+    if checkpoint.next != from {
+        return Err(moved(format!("it stands at {}, not at {from}", checkpoint.next)));
+    }
+    if checkpoint.epoch != known.epoch {
+        return Err(moved("it was written for another history of the source".into()));
+    }
+    Ok(())
+}
+
+pub(super) fn write(
+    c: &Connection,
+    route: &RouteId,
+    log: LogId,
+    progress: &Progress,
+) -> Result<Checkpoint, Error> {
+    let epoch = progress.position.epoch;
+    let write = "INSERT INTO _rowcast_checkpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+                 strftime('%Y-%m-%d %H:%M:%f', 'now')) \
+                 ON CONFLICT (route) DO UPDATE SET log = excluded.log, next = excluded.next, \
+                 identity = excluded.identity, birth = excluded.birth, \
+                 position = excluded.position, updated = excluded.updated";
+    c.prepare_cached(write)?.execute(params![
+        route.to_string(),
+        log.to_string(),
+        progress.next.0 as i64,
+        format!("{:016x}", epoch.identity),
+        epoch.birth as i64,
+        progress.position.to_string(),
+    ])?;
+    Ok(Checkpoint { next: progress.next, epoch: Some(epoch) })
+}

@@ -1,0 +1,253 @@
+//! Target tables: made when missing, compared when present, widened when columns came.
+
+use super::values::stored;
+use crate::file::sink_error;
+use crate::table::{self, Table};
+use crate::types::{self, DIALECT, affinity, mangles};
+use rowcast_core::{ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote};
+use rusqlite::{Connection, Error};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A table that is ready for a shape's rows.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) shape: Arc<Shape>,
+    /// The table's name, quoted.
+    pub(super) table: String,
+    /// Writes a whole row.
+    pub(super) upsert: String,
+    /// Which row: `"id" = ?`, in key order.
+    pub(super) condition: String,
+    /// Removes a row.
+    pub(super) delete: String,
+}
+
+/// Tables that were looked at. Everything here is forgotten when a table changes.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    ready: HashMap<(u64, usize), Arc<Target>>,
+    schema_version: Option<i64>,
+}
+
+/// A target, and whether its entity's snapshot is still arriving.
+pub(super) struct Place {
+    pub(super) target: Arc<Target>,
+    pub(super) settling: bool,
+}
+
+impl Targets {
+    /// The targets of these shapes, in their order.
+    pub(super) fn prepare(
+        &mut self,
+        c: &Connection,
+        service: &ServiceName,
+        shapes: &[ShapeUse],
+    ) -> Result<Vec<Place>, SinkError> {
+        let version = || c.query_row("PRAGMA schema_version", [], |row| row.get(0));
+        let refused = |e| sink_error(service, "looking at its tables", e);
+        let now = Some(version().map_err(refused)?);
+        if self.schema_version != now {
+            self.ready.clear();
+        }
+        let mut places = Vec::with_capacity(shapes.len());
+        for used in shapes {
+            let id = (used.shape.schema.0, used.shape.subscription);
+            let target = match self.ready.get(&id) {
+                Some(target) => target.clone(),
+                None => {
+                    let target = Arc::new(prepare(c, service, &used.shape)?);
+                    self.ready.insert(id, target.clone());
+                    target
+                }
+            };
+            places.push(Place { target, settling: used.settling });
+        }
+        self.schema_version = Some(version().map_err(refused)?);
+        Ok(places)
+    }
+}
+
+/// What has to be done to a target before its first row.
+#[derive(Debug)]
+pub(crate) enum Wanted<'a> {
+    /// Nothing.
+    Nothing,
+    /// It is missing.
+    Table,
+    /// Columns are missing that may be added.
+    Columns(Vec<&'a ShapeColumn>),
+}
+
+/// Why a table does not fit, and what to do.
+pub(crate) type Misfit = (String, String);
+
+impl<'a> Wanted<'a> {
+    /// Compares a shape with what is there.
+    pub(crate) fn of(shape: &'a Shape, found: Option<&Table>) -> Result<Self, Misfit> {
+        let Some(found) = found else {
+            return if shape.create {
+                Ok(Self::Table)
+            } else {
+                Err(("it is missing, and `create = false`".into(), create_statement(shape)))
+            };
+        };
+        if !found.ordinary {
+            let help = "name an ordinary table with `into = \"…\"`";
+            return Err(("it is a view or a virtual table".into(), help.into()));
+        }
+        for column in &shape.columns {
+            compare(found, column)?;
+        }
+        keys_fit(shape, found)?;
+        let missing = |c: &&ShapeColumn| found.column(&c.name).is_none();
+        let missing: Vec<_> = shape.columns.iter().filter(missing).collect();
+        if missing.is_empty() {
+            Ok(Self::Nothing)
+        } else if shape.create && shape.all_fields {
+            Ok(Self::Columns(missing))
+        } else {
+            let names: Vec<_> = missing.iter().map(|c| format!("{:?}", c.name)).collect();
+            let add: Vec<_> = missing.iter().map(|c| add_column(shape, c)).collect();
+            let help = format!("add what is missing: {}", add.join("; "));
+            Err((format!("it has no column {}", names.join(", ")), help))
+        }
+    }
+}
+
+fn compare(found: &Table, column: &ShapeColumn) -> Result<(), Misfit> {
+    let Some(here) = found.column(&column.name) else { return Ok(()) };
+    if here.generated {
+        let what = format!("column {:?} is generated", here.name);
+        return Err((what, "leave the field out, or make it a plain column".into()));
+    }
+    let kind = column.column.kind;
+    if mangles(kind, affinity(&here.declared)) {
+        let what = format!(
+            "column {:?} is declared {:?}, which would change values of type {}",
+            here.name, here.declared, column.column.native
+        );
+        let fits = types::declared(kind);
+        let fits = if fits.is_empty() { "no type" } else { fits };
+        return Err((what, format!("declare the column with {fits}")));
+    }
+    Ok(())
+}
+
+fn keys_fit(shape: &Shape, found: &Table) -> Result<(), Misfit> {
+    let key: Vec<_> = shape.key.iter().map(|k| shape.columns[*k].name.as_str()).collect();
+    let covers = |columns: Vec<&str>| {
+        columns.len() == key.len()
+            && key.iter().all(|k| columns.iter().any(|c| c.eq_ignore_ascii_case(k)))
+    };
+    let primary = found.key().iter().map(|c| c.name.as_str()).collect();
+    let unique = |u: &table::Unique| {
+        let names: Option<Vec<_>> = u.columns.iter().map(|(n, _)| n.as_deref()).collect();
+        u.condition.is_none() && names.is_some_and(covers)
+    };
+    if covers(primary) || found.uniques.iter().any(unique) {
+        return Ok(());
+    }
+    let columns: Vec<_> = key.iter().map(|k| quote(k)).collect();
+    let what = format!("its rows are not unique by {}", key.join(", "));
+    let index = format!(
+        "CREATE UNIQUE INDEX {} ON {} ({})",
+        quote(&format!("{}_key", found.name)),
+        quote(&found.name),
+        columns.join(", ")
+    );
+    Err((what, format!("give it a key: {index}")))
+}
+
+fn declared(shape: &Shape, column: &ShapeColumn) -> String {
+    // The publisher's own type: it does to values here what it did there.
+    if *shape.dialect == *DIALECT {
+        column.column.native.clone()
+    } else {
+        types::declared(column.column.kind).to_string()
+    }
+}
+
+/// The statement that makes a shape's table.
+pub(crate) fn create_statement(shape: &Shape) -> String {
+    let name = table::named(&shape.into).ok().flatten().unwrap_or_else(|| shape.into.clone());
+    let mut parts: Vec<String> = Vec::new();
+    for (i, column) in shape.columns.iter().enumerate() {
+        let not_null = if shape.key.contains(&i) { " NOT NULL" } else { "" };
+        let name = quote(&column.name);
+        parts.push(format!("{name} {}{not_null}", declared(shape, column)).trim_end().to_string());
+    }
+    let key: Vec<_> = shape.key.iter().map(|k| quote(&shape.columns[*k].name)).collect();
+    parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    format!("CREATE TABLE {} ({})", quote(&name), parts.join(", "))
+}
+
+fn add_column(shape: &Shape, column: &ShapeColumn) -> String {
+    let name = table::named(&shape.into).ok().flatten().unwrap_or_else(|| shape.into.clone());
+    let add = format!(
+        "ALTER TABLE {} ADD COLUMN {} {}",
+        quote(&name),
+        quote(&column.name),
+        declared(shape, column)
+    );
+    add.trim_end().to_string()
+}
+
+fn prepare(c: &Connection, service: &ServiceName, shape: &Arc<Shape>) -> Result<Target, SinkError> {
+    let refused = |e| sink_error(service, "making a table", e);
+    let misfit = |(what, help)| SinkError::Schema {
+        service: service.clone(),
+        table: shape.into.clone(),
+        what,
+        help,
+    };
+    let name = match table::named(&shape.into) {
+        Ok(Some(name)) => name,
+        Ok(None) | Err(_) => {
+            let help = "write `into = \"table\"`: SQLite has one namespace";
+            return Err(misfit(("that is no table name here".into(), help.into())));
+        }
+    };
+    let found = Table::find(c, &name).map_err(refused)?;
+    match Wanted::of(shape, found.as_ref()).map_err(misfit)? {
+        Wanted::Nothing => {}
+        Wanted::Table => {
+            c.execute(&create_statement(shape), []).map_err(refused)?;
+        }
+        Wanted::Columns(columns) => {
+            for column in columns {
+                add(c, &name, shape, column).map_err(refused)?;
+            }
+        }
+    }
+    Ok(target(shape.clone(), quote(&name)))
+}
+
+fn add(c: &Connection, table: &str, shape: &Shape, column: &ShapeColumn) -> Result<(), Error> {
+    c.execute(&add_column(shape, column), [])?;
+    let Some(fill) = &column.column.fill else { return Ok(()) };
+    // The text form of the kind, whatever the dialect: that is what a fill is.
+    let fill = Value::Text(fill.as_bytes());
+    let Ok(fill) = stored(fill, column.column.kind, "") else { return Ok(()) };
+    c.execute(&format!("UPDATE {} SET {} = ?1", quote(table), quote(&column.name)), [fill])?;
+    Ok(())
+}
+
+fn target(shape: Arc<Shape>, table: String) -> Target {
+    let names: Vec<_> = shape.columns.iter().map(|c| quote(&c.name)).collect();
+    let key: Vec<_> = shape.key.iter().map(|k| names[*k].clone()).collect();
+    let others = names.iter().enumerate().filter(|(i, _)| !shape.key.contains(i));
+    let set: Vec<_> = others.map(|(_, n)| format!("{n} = excluded.{n}")).collect();
+    let then =
+        if set.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", set.join(", ")) };
+    let upsert = format!(
+        "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO {then}",
+        names.join(", "),
+        vec!["?"; names.len()].join(", "),
+        key.join(", ")
+    );
+    let equal: Vec<_> = key.iter().map(|k| format!("{k} = ?")).collect();
+    let condition = equal.join(" AND ");
+    let delete = format!("DELETE FROM {table} WHERE {condition}");
+    Target { shape, table, upsert, condition, delete }
+}

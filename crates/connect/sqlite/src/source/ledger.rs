@@ -1,0 +1,291 @@
+//! What capture keeps in the captured file: who follows its history, which columns the triggers
+//! were made for, and the changes themselves.
+//!
+//! Law: triggers, the records about them and the changes they imply move in one transaction.
+
+use super::trigger::{self, NOW, op, slots, triggers};
+use crate::table::Table;
+use rowcast_core::{Column, EntityName, Epoch, Schema, SchemaId, quote};
+use rusqlite::{Connection, Error, OptionalExtension, params};
+use std::sync::Arc;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _rowcast_source (
+  one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL, service TEXT NOT NULL,
+  identity INTEGER NOT NULL, birth INTEGER NOT NULL, purged INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS _rowcast_captures (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, source TEXT NOT NULL,
+  active INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS _rowcast_columns (
+  capture INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, native TEXT NOT NULL,
+  key INTEGER, not_null INTEGER NOT NULL, fill TEXT, PRIMARY KEY (capture, place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _rowcast_changes (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, capture, op, at, k0, v0);
+CREATE INDEX IF NOT EXISTS _rowcast_maybe_gone ON _rowcast_changes (seq) WHERE op = 'G';
+";
+
+/// Number of this layout; a newer Rowcast reads it, an older one refuses.
+pub(super) const FORMAT: i64 = 1;
+
+/// Who follows the file's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) format: i64,
+    pub(super) epoch: Epoch,
+    /// Changes before this number are gone.
+    pub(super) purged: u64,
+}
+
+/// What the triggers of one table were made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Capture {
+    pub(super) id: i64,
+    pub(super) table: String,
+    pub(super) schema: Arc<Schema>,
+    pub(super) schema_id: SchemaId,
+    /// Indexes of the key's columns, in key order.
+    pub(super) key: Vec<usize>,
+    pub(super) active: bool,
+}
+
+impl Capture {
+    fn new(id: i64, table: String, schema: Schema, active: bool) -> Self {
+        let (key, schema_id) = (schema.key(), schema.id());
+        Self { id, table, schema: Arc::new(schema), schema_id, key, active }
+    }
+
+    /// Names of its columns.
+    pub(super) fn columns(&self) -> Vec<String> {
+        self.schema.columns.iter().map(|c| c.name.clone()).collect()
+    }
+
+    /// Names of its key's columns.
+    pub(super) fn key_columns(&self) -> Vec<String> {
+        self.key.iter().map(|k| self.schema.columns[*k].name.clone()).collect()
+    }
+
+    fn triggers(&self, table: &Table) -> Vec<trigger::Trigger> {
+        triggers(self.id, table, &self.columns(), &self.key_columns())
+    }
+
+    /// Whether its triggers are on `table` as we would make them now. When they are not, changes
+    /// may have passed unseen.
+    pub(super) fn is_intact(&self, c: &Connection, table: &Table) -> Result<bool, Error> {
+        if self.table != table.name {
+            return Ok(false);
+        }
+        let find = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1";
+        let mut find = c.prepare_cached(find)?;
+        for trigger in self.triggers(table) {
+            let found: Option<String> =
+                find.query_row([&trigger.name], |row| row.get(0)).optional()?;
+            if found.as_ref() != Some(&trigger.sql) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Makes our tables where they are missing.
+pub(super) fn make_tables(c: &Connection) -> Result<(), Error> {
+    c.execute_batch(TABLES)
+}
+
+/// Whether our tables are there.
+pub(super) fn is_there(c: &Connection) -> Result<bool, Error> {
+    let find = "SELECT count(*) FROM sqlite_schema \
+                WHERE name IN ('_rowcast_source', '_rowcast_changes')";
+    c.query_row(find, [], |row| Ok(row.get::<_, i64>(0)? == 2))
+}
+
+pub(super) fn identity(c: &Connection) -> Result<Option<Identity>, Error> {
+    if !is_there(c)? {
+        return Ok(None);
+    }
+    let find = "SELECT format, identity, birth, purged FROM _rowcast_source";
+    c.query_row(find, [], |row| {
+        let epoch =
+            Epoch { identity: row.get::<_, i64>(1)? as u64, birth: row.get::<_, i64>(2)? as u64 };
+        Ok(Identity { format: row.get(0)?, epoch, purged: row.get::<_, i64>(3)? as u64 })
+    })
+    .optional()
+}
+
+pub(super) fn set_identity(c: &Connection, service: &str, epoch: Epoch) -> Result<(), Error> {
+    c.execute("DELETE FROM _rowcast_source", [])?;
+    c.execute(
+        "INSERT INTO _rowcast_source VALUES (1, ?1, ?2, ?3, ?4, ?4)",
+        params![FORMAT, service, epoch.identity as i64, epoch.birth as i64],
+    )?;
+    Ok(())
+}
+
+/// The number that the next change gets, at least.
+pub(super) fn next_number(c: &Connection) -> Result<u64, Error> {
+    let find = "SELECT seq FROM sqlite_sequence WHERE name = '_rowcast_changes'";
+    let newest: Option<i64> = c.query_row(find, [], |row| row.get(0)).optional()?;
+    Ok(newest.unwrap_or(0) as u64 + 1)
+}
+
+/// All captures, old ones too: their changes may still wait to be read.
+pub(super) fn captures(c: &Connection) -> Result<Vec<Capture>, Error> {
+    let mut list = c.prepare("SELECT id, entity, source, active FROM _rowcast_captures")?;
+    let found = list.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+    })?;
+    let mut captures = Vec::new();
+    for found in found {
+        let (id, entity, table, active) = found?;
+        // A name that is none was not written by us.
+        let Ok(entity) = entity.parse::<EntityName>() else { continue };
+        let columns = columns(c, id)?;
+        let schema = Schema {
+            entity,
+            dialect: crate::types::DIALECT.into(),
+            columns,
+            generated: Vec::new(),
+        };
+        captures.push(Capture::new(id, table, schema, active));
+    }
+    Ok(captures)
+}
+
+fn columns(c: &Connection, capture: i64) -> Result<Vec<Column>, Error> {
+    let list = "SELECT name, native, key, not_null, fill FROM _rowcast_columns \
+                WHERE capture = ?1 ORDER BY place";
+    let mut list = c.prepare_cached(list)?;
+    let columns = list.query_map([capture], |row| {
+        let native: String = row.get(1)?;
+        Ok(Column {
+            name: row.get(0)?,
+            kind: crate::types::kind(&native),
+            native,
+            key: row.get(2)?,
+            not_null: row.get(3)?,
+            fill: row.get(4)?,
+        })
+    })?;
+    columns.collect()
+}
+
+/// Makes triggers on `table` for `schema`, and the record of it.
+pub(super) fn add(c: &Connection, table: &Table, schema: &Schema) -> Result<Capture, Error> {
+    c.execute(
+        "INSERT INTO _rowcast_captures (entity, source, active) VALUES (?1, ?2, 1)",
+        params![schema.entity.as_str(), table.name],
+    )?;
+    let id = c.last_insert_rowid();
+    for (place, column) in schema.columns.iter().enumerate() {
+        c.execute(
+            "INSERT INTO _rowcast_columns VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                id,
+                place as i64,
+                column.name,
+                column.native,
+                column.key,
+                column.not_null,
+                column.fill
+            ],
+        )?;
+    }
+    let capture = Capture::new(id, table.name.clone(), schema.clone(), true);
+    widen(c, capture.key.len(), schema.columns.len())?;
+    for trigger in capture.triggers(table) {
+        c.execute(&trigger.sql, [])?;
+    }
+    Ok(capture)
+}
+
+/// Takes a capture's triggers away; its changes stay until they are read.
+pub(super) fn retire(c: &Connection, id: i64) -> Result<(), Error> {
+    let list = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name GLOB ?1";
+    let mut list = c.prepare_cached(list)?;
+    let names: Vec<String> = list
+        .query_map([format!("_rowcast_{id}_*")], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for name in names {
+        c.execute(&format!("DROP TRIGGER {}", quote(&name)), [])?;
+    }
+    c.execute("UPDATE _rowcast_captures SET active = 0 WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Forgets old captures none of whose changes is left.
+pub(super) fn forget_read_captures(c: &Connection) -> Result<(), Error> {
+    c.execute_batch(
+        "DELETE FROM _rowcast_captures WHERE active = 0 \
+         AND id NOT IN (SELECT capture FROM _rowcast_changes); \
+         DELETE FROM _rowcast_columns WHERE capture NOT IN (SELECT id FROM _rowcast_captures);",
+    )
+}
+
+fn widen(c: &Connection, keys: usize, values: usize) -> Result<(), Error> {
+    let changes = Table::find(c, "_rowcast_changes")?;
+    let has = |slot: &String| changes.as_ref().is_some_and(|t| t.column(slot).is_some());
+    let wanted = [slots('k', keys), slots('v', values)].concat();
+    for slot in wanted.iter().filter(|slot| !has(slot)) {
+        c.execute(&format!("ALTER TABLE _rowcast_changes ADD COLUMN {slot}"), [])?;
+    }
+    Ok(())
+}
+
+/// A change without a row: a schema, or that the entity is read again.
+pub(super) fn note(c: &Connection, capture: i64, op: &str) -> Result<(), Error> {
+    let insert = format!("INSERT INTO _rowcast_changes (capture, op, at) VALUES (?1, ?2, {NOW})");
+    c.execute(&insert, params![capture, op])?;
+    Ok(())
+}
+
+/// Rows that changed from number `from` on while the triggers did not know all columns yet, once
+/// more, as they are now.
+pub(super) fn repeat(c: &Connection, old: &Capture, new: &Capture, from: u64) -> Result<(), Error> {
+    let table = quote(&new.table);
+    let keys = new.key_columns();
+    let new_slots =
+        [slots('k', keys.len()), slots('v', new.schema.columns.len())].concat().join(", ");
+    let row = |names: Vec<String>| {
+        names.iter().map(|n| format!("{table}.{}", quote(n))).collect::<Vec<_>>()
+    };
+    let values = [row(new.key_columns()), row(new.columns())].concat().join(", ");
+    let changed: Vec<_> = old.key.iter().map(|k| format!("v{k}")).collect();
+    let join: Vec<_> =
+        changed.iter().zip(&keys).map(|(v, k)| format!("{table}.{} IS p.{v}", quote(k))).collect();
+    let repeat = format!(
+        "INSERT INTO _rowcast_changes (capture, op, at, {new_slots}) \
+         SELECT {}, '{}', {NOW}, {values} FROM (SELECT DISTINCT {} FROM _rowcast_changes \
+         WHERE capture = {} AND seq >= {from} AND op IN ('{}', '{}')) p CROSS JOIN {table} \
+         ON {}",
+        new.id,
+        op::UPDATE,
+        changed.join(", "),
+        old.id,
+        op::INSERT,
+        op::UPDATE,
+        join.join(" AND ")
+    );
+    c.execute(&repeat, [])?;
+    Ok(())
+}
+
+/// Deletes at most `count` numbers of changes before `upto`. Returns whether more are left.
+pub(super) fn purge(c: &Connection, upto: u64, count: u64) -> Result<bool, Error> {
+    let first: Option<i64> =
+        c.query_row("SELECT min(seq) FROM _rowcast_changes", [], |row| row.get(0))?;
+    let Some(first) = first.map(|n| n as u64).filter(|first| *first < upto) else {
+        return Ok(false);
+    };
+    let end = upto.min(first + count);
+    c.execute_batch("BEGIN IMMEDIATE")?;
+    let purged = c
+        .execute("DELETE FROM _rowcast_changes WHERE seq < ?1", [end as i64])
+        .and_then(|_| {
+            c.execute("UPDATE _rowcast_source SET purged = max(purged, ?1)", [end as i64])
+        })
+        .and_then(|_| c.execute_batch("COMMIT"));
+    if purged.is_err() && !c.is_autocommit() {
+        c.execute_batch("ROLLBACK")?;
+    }
+    purged.map(|()| end < upto)
+}
