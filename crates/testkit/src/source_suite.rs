@@ -125,10 +125,21 @@ impl<'a> Capture<'a> {
     /// Takes one batch.
     pub async fn step(&mut self) -> &Batch {
         let batch = within("a batch", self.source.next()).await;
+        self.take(batch);
+        self.batches.last().expect("one was just pushed")
+    }
+
+    /// Takes one batch if it comes soon enough; the wait for it is dropped otherwise.
+    pub async fn step_within(&mut self, wait: Duration) {
+        if let Ok(batch) = tokio::time::timeout(wait, self.source.next()).await {
+            self.take(batch);
+        }
+    }
+
+    fn take(&mut self, batch: Result<Batch, SourceError>) {
         let batch = batch.unwrap_or_else(|e| panic!("a source goes on: {e:?}"));
         self.copies.fold(&batch);
         self.batches.push(batch);
-        self.batches.last().expect("one was just pushed")
     }
 
     /// Whether everything before `mark` and every snapshot is in.

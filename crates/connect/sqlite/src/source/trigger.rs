@@ -42,12 +42,16 @@ pub(super) fn triggers(
     let conflicts: Vec<_> = table.uniques.iter().filter_map(|u| made.conflict(u)).collect();
     let by_rowid = made.rowid_conflict();
     if !conflicts.is_empty() || by_rowid.is_some() {
-        let looks: Vec<_> = by_rowid.iter().chain(&conflicts).map(|c| c.query.clone()).collect();
-        let looks = looks.join(" UNION ALL ");
-        all.push(made.trigger("before_insert", "BEFORE INSERT", "", &made.maybe_gone(&looks)));
-        let when: Vec<_> = by_rowid.iter().chain(&conflicts).map(|c| c.when.clone()).collect();
+        let conflicts: Vec<_> = by_rowid.iter().chain(&conflicts).collect();
+        let looks = |others: &[&str]| {
+            let looks = conflicts.iter().map(|c| made.look(&c.condition, others));
+            made.maybe_gone(&looks.collect::<Vec<_>>().join(" UNION ALL "))
+        };
+        all.push(made.trigger("before_insert", "BEFORE INSERT", "", &looks(&["NEW"])));
+        let when: Vec<_> = conflicts.iter().map(|c| c.when.clone()).collect();
         let when = format!(" WHEN {}", when.join(" OR "));
-        all.push(made.trigger("before_update", "BEFORE UPDATE", &when, &made.maybe_gone(&looks)));
+        let body = looks(&["NEW", "OLD"]);
+        all.push(made.trigger("before_update", "BEFORE UPDATE", &when, &body));
     }
     all
 }
@@ -64,8 +68,8 @@ struct Made<'a> {
 
 /// How one unique rule pushes rows out.
 struct Conflict {
-    /// Selects the rows' keys.
-    query: String,
+    /// Which rows.
+    condition: String,
     /// Whether an update can come into conflict at all.
     when: String,
 }
@@ -115,34 +119,33 @@ impl Made<'_> {
         columns.iter().map(|c| format!("{of}.{}", quote(c))).collect()
     }
 
-    fn look(&self, condition: &str) -> String {
+    /// Selects the keys of the rows that a condition finds, but not those of `others`: what becomes
+    /// of the same key, byte for byte, is said by what follows.
+    fn look(&self, condition: &str, others: &[&str]) -> String {
         let key: Vec<_> = self.key.iter().map(|k| format!("{HERE}.{}", quote(k))).collect();
-        // The same key, byte for byte, is no other row: what follows says what became of it.
-        let same: Vec<_> = self
-            .key
-            .iter()
-            .map(|k| {
-                let k = quote(k);
-                format!(
-                    "{HERE}.{k} IS NEW.{k} COLLATE BINARY AND typeof({HERE}.{k}) = typeof(NEW.{k})"
-                )
-            })
-            .collect();
+        let same = |other: &&str| {
+            let same = self.key.iter().map(|k| {
+                let (here, there) =
+                    (format!("{HERE}.{}", quote(k)), format!("{other}.{}", quote(k)));
+                format!("{here} IS {there} COLLATE BINARY AND typeof({here}) = typeof({there})")
+            });
+            format!(" AND NOT ({})", same.collect::<Vec<_>>().join(" AND "))
+        };
         format!(
-            "SELECT {}, '{}', {NOW}, {} FROM {} AS {HERE} WHERE {condition} AND NOT ({})",
+            "SELECT {}, '{}', {NOW}, {} FROM {} AS {HERE} WHERE {condition}{}",
             self.capture,
             op::MAYBE_GONE,
             key.join(", "),
             quote(&self.table.name),
-            same.join(" AND ")
+            others.iter().map(same).collect::<String>()
         )
     }
 
     /// A row's number is unique too; where it is not the key, a new row can push out an old one.
     fn rowid_conflict(&self) -> Option<Conflict> {
         let rowid = self.table.rowid().filter(|_| !self.table.key_is_rowid())?;
-        let query = self.look(&format!("{HERE}.{rowid} = NEW.{rowid}"));
-        Some(Conflict { query, when: format!("NEW.{rowid} IS NOT OLD.{rowid}") })
+        let condition = format!("{HERE}.{rowid} = NEW.{rowid}");
+        Some(Conflict { condition, when: format!("NEW.{rowid} IS NOT OLD.{rowid}") })
     }
 
     fn conflict(&self, unique: &Unique) -> Option<Conflict> {
@@ -166,7 +169,7 @@ impl Made<'_> {
             None => differs.join(" OR "),
         };
         equal.extend(unique.condition.as_ref().map(|c| format!("({c})")));
-        Some(Conflict { query: self.look(&equal.join(" AND ")), when })
+        Some(Conflict { condition: equal.join(" AND "), when })
     }
 }
 
