@@ -1,0 +1,132 @@
+//! Looks at every service at once, each with a time limit.
+
+use crate::config::{Plan, PlannedRoute, PlannedService, nearest};
+use futures::future::join_all;
+use rowcast_core::{
+    Diagnose, EntityName, Finding, ProjectError, Projection, Schema, ServiceName, Severity, Shape,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was found at one service.
+pub(super) struct Section {
+    pub(super) service: ServiceName,
+    pub(super) address: String,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What a publisher would give.
+type Schemas = HashMap<ServiceName, Vec<(EntityName, Schema)>>;
+
+/// Everything, in the file's order.
+pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
+    let publishers = plan.services.iter().map(|service| async move {
+        let looked = tokio::time::timeout(within, look_at_source(service)).await;
+        looked.unwrap_or_else(|_| (vec![late(&service.database.address(), within)], None))
+    });
+    let mut sections = Vec::new();
+    let mut schemas = Schemas::new();
+    for (service, (findings, given)) in plan.services.iter().zip(join_all(publishers).await) {
+        schemas.extend(given.map(|g| (service.name.clone(), g)));
+        let (name, address) = (service.name.clone(), service.database.address());
+        sections.push(Section { service: name, address, findings });
+    }
+    let routes = plan.routes.iter().map(|route| async {
+        let looked = tokio::time::timeout(within, look_at_sink(route, &schemas)).await;
+        looked.unwrap_or_else(|_| vec![late(&route.database.address(), within)])
+    });
+    for (route, findings) in plan.routes.iter().zip(join_all(routes).await) {
+        if let Some(section) = sections.iter_mut().find(|s| s.service == route.sink.route.to) {
+            section.findings.extend(findings);
+        }
+    }
+    sections
+}
+
+fn late(address: &str, within: Duration) -> Finding {
+    Finding::new(
+        Severity::Error,
+        address,
+        format!("does not answer within {within:?}"),
+        "is the database running and not overloaded? `--timeout` allows more time",
+    )
+}
+
+async fn look_at_source(
+    service: &PlannedService,
+) -> (Vec<Finding>, Option<Vec<(EntityName, Schema)>>) {
+    let Some(spec) = &service.source else { return (Vec::new(), None) };
+    let mut findings = service.database.check_source(spec).await;
+    match service.database.schemas(spec).await {
+        Ok(schemas) => (findings, Some(schemas)),
+        Err(e) => {
+            // What makes this fail is mostly a finding already.
+            if !findings.iter().any(|f| f.severity == Severity::Error) {
+                let subject = service.database.address();
+                findings.push(Finding::new(Severity::Error, subject, chain(&e), e.help()));
+            }
+            (findings, None)
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn Diagnose) -> String {
+    rowcast_engine::TroubleReport::of(error).line()
+}
+
+async fn look_at_sink(route: &PlannedRoute, schemas: &Schemas) -> Vec<Finding> {
+    let id = &route.sink.route;
+    let Some(given) = schemas.get(&id.from) else {
+        return vec![Finding::new(
+            Severity::Warning,
+            id.to_string(),
+            format!("not looked at: {} cannot say what it would publish", id.from),
+            format!("mend what is wrong at {} first", id.from),
+        )];
+    };
+    let mut findings = Vec::new();
+    let mut shapes: Vec<Arc<Shape>> = Vec::new();
+    let subscriptions = route.sink.subscriptions.clone();
+    for (_, schema) in given {
+        let of_entity = subscriptions.iter().filter(|s| s.entity == schema.entity).cloned();
+        let mut projection = Projection::new(id.from.clone(), id.to.clone(), of_entity.collect());
+        match projection.shapes(schema) {
+            Ok(made) => shapes.extend(made.into_iter().map(|shape| reindexed(shape, route))),
+            Err(e) => findings.push(unfit(&e, schema)),
+        }
+    }
+    for subscription in &subscriptions {
+        if !given.iter().any(|(entity, _)| *entity == subscription.entity) {
+            findings.push(Finding::new(
+                Severity::Warning,
+                format!("{}.{}", id.from, subscription.entity),
+                "not looked at: it cannot be published as it is",
+                format!("mend what is wrong at {} first", id.from),
+            ));
+        }
+    }
+    findings.extend(route.database.check_sink(&route.sink, &shapes).await);
+    findings
+}
+
+/// A shape that was made for one entity alone speaks of that entity's subscriptions; say which one
+/// of the whole route's it is.
+fn reindexed(shape: Arc<Shape>, route: &PlannedRoute) -> Arc<Shape> {
+    let of_entity = route.sink.subscriptions.iter().enumerate();
+    let mut of_entity = of_entity.filter(|(_, s)| s.entity == shape.entity);
+    let place = of_entity.nth(shape.subscription).map_or(shape.subscription, |(i, _)| i);
+    Arc::new(Shape { subscription: place, ..Shape::clone(&shape) })
+}
+
+fn unfit(error: &ProjectError, schema: &Schema) -> Finding {
+    let mut help = error.help().to_string();
+    if let ProjectError::NoField { field, .. } = error {
+        let names = schema.columns.iter().map(|c| c.name.as_str());
+        if let Some(near) = nearest(field, names) {
+            help = format!("did you mean `{near}`?");
+        }
+    }
+    Finding::new(Severity::Error, schema.entity.as_str(), error.to_string(), help)
+}

@@ -1,0 +1,64 @@
+//! `rowcast check`: every problem with its remedy, before anything moves.
+
+mod look;
+mod show;
+
+use crate::cli;
+use crate::config;
+use crate::config::ConfigError;
+use crate::output::Output;
+use crate::report::{Exit, Failure};
+use look::{Section, look};
+use rowcast_core::{Fix, Severity};
+use std::path::Path;
+
+pub(crate) async fn check(args: cli::Check, file: &Path, output: Output) -> Result<Exit, Failure> {
+    let loaded = config::load(file).map_err(|e| {
+        // A file with mistakes is an answer here; a file that is not there is wrong usage.
+        let mistakes = matches!(e, ConfigError::Wrong { .. });
+        let failure = Failure::from(e);
+        if mistakes { failure.with_exit(Exit::No) } else { failure }
+    })?;
+    output.warnings(&loaded);
+    let plan = &loaded.plan;
+    let mut sections = look(plan, args.timeout).await;
+    if args.fix {
+        let fixed = fix(plan, &sections, output).await?;
+        if fixed > 0 {
+            sections = look(plan, args.timeout).await;
+        }
+    }
+    if args.json {
+        output.line(show::json(&sections))?;
+    } else {
+        output.raw(show::text(&sections, output.paint).as_bytes())?;
+    }
+    let errors = sections.iter().flat_map(|s| &s.findings).any(|f| f.severity == Severity::Error);
+    Ok(if errors { Exit::No } else { Exit::Good })
+}
+
+/// Runs what is safe to run, and says what; the number of findings it was run for.
+async fn fix(plan: &config::Plan, sections: &[Section], output: Output) -> Result<usize, Failure> {
+    let mut fixed = 0;
+    for section in sections {
+        let Some(service) = plan.service(&section.service) else { continue };
+        for finding in section.findings.iter().filter(|f| f.severity != Severity::Good) {
+            let Some(Fix { statements, safe: true }) = &finding.fix else { continue };
+            for statement in statements {
+                output.aside(format!(
+                    "{} {}: {statement}",
+                    output.aside.green("fix"),
+                    section.service
+                ));
+            }
+            match service.database.fix(statements).await {
+                Ok(()) => fixed += 1,
+                // The second look shows that it is still wrong; here is why.
+                Err(e) => {
+                    output.failure(&Failure::of(&e));
+                }
+            }
+        }
+    }
+    Ok(fixed)
+}

@@ -1,0 +1,125 @@
+//! What the file asks for, in the engine's words.
+
+use crate::config::file::{Config, Service};
+use crate::config::problem::Problems;
+use crate::databases;
+use rowcast_core::{
+    ByteSize, Database, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
+};
+use rowcast_store::LogConfig;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Row bytes after which a source hands a batch on: large enough to cost little each, small enough
+/// that many services fit in memory.
+const BATCH_BYTES_MAX: ByteSize = ByteSize::mib(1);
+
+/// A service with its database.
+pub(crate) struct PlannedService {
+    pub(crate) name: ServiceName,
+    pub(crate) database: Arc<dyn Database>,
+    /// What it publishes, when it publishes anything.
+    pub(crate) source: Option<SourceSpec>,
+}
+
+/// All subscriptions of one service to another.
+pub(crate) struct PlannedRoute {
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) sink: SinkSpec,
+}
+
+/// Everything to be done.
+pub(crate) struct Plan {
+    pub(crate) data: PathBuf,
+    pub(crate) services: Vec<PlannedService>,
+    pub(crate) routes: Vec<PlannedRoute>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log: LogConfig,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<_> =
+            self.services.iter().map(|s| (s.name.as_str(), s.database.address())).collect();
+        let routes: Vec<_> = self.routes.iter().map(|r| r.sink.route.to_string()).collect();
+        f.debug_struct("Plan")
+            .field("data", &self.data)
+            .field("services", &services)
+            .field("routes", &routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// The plan of a checked file. A database address that is none is one more problem.
+    pub(super) fn new(config: Config, base: &Path, problems: &mut Problems) -> Self {
+        let mut services = Vec::new();
+        let mut routes = Vec::new();
+        for service in &config.services {
+            let Some(address) = &service.database else { continue };
+            match databases::open(&service.name.value, &address.value, base) {
+                Ok(database) => {
+                    routes.extend(routes_to(service, &config, &database));
+                    services.push(PlannedService {
+                        name: service.name.value.clone(),
+                        database,
+                        source: source(service),
+                    });
+                }
+                Err(wrong) => problems.error(&address.at, wrong.message, wrong.help),
+            }
+        }
+        let data = base.join(&config.data);
+        Self { data, services, routes, listen: config.server.listen.value, log: config.log }
+    }
+
+    /// The service with this name.
+    pub(crate) fn service(&self, name: &ServiceName) -> Option<&PlannedService> {
+        self.services.iter().find(|s| s.name == *name)
+    }
+}
+
+fn source(service: &Service) -> Option<SourceSpec> {
+    let entities: Vec<Publish> = service
+        .publish
+        .iter()
+        .map(|p| Publish {
+            entity: p.entity.value.clone(),
+            table: p.table.value.clone(),
+            fields: p.fields.as_ref().map(|f| f.iter().map(|f| f.value.clone()).collect()),
+        })
+        .collect();
+    let service = service.name.value.clone();
+    (!entities.is_empty()).then_some(SourceSpec {
+        service,
+        entities,
+        batch_bytes_max: BATCH_BYTES_MAX,
+    })
+}
+
+/// One route for each publisher that the service subscribes to, in the file's order.
+fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec<PlannedRoute> {
+    let mut routes = Vec::new();
+    for from in &config.services {
+        let from = &from.name.value;
+        let subscriptions: Vec<Subscription> = to
+            .subscribe
+            .iter()
+            .filter(|s| s.of.value.service == *from)
+            .map(|s| Subscription {
+                entity: s.of.value.entity.clone(),
+                into: s.into.value.clone(),
+                fields: s.fields.clone(),
+                create: s.create,
+            })
+            .collect();
+        if !subscriptions.is_empty() {
+            let route = RouteId { from: from.clone(), to: to.name.value.clone() };
+            let sink = SinkSpec { route, subscriptions };
+            routes.push(PlannedRoute { database: database.clone(), sink });
+        }
+    }
+    routes
+}

@@ -1,0 +1,238 @@
+//! What must fit together. A struct checks itself; the whole checks what lies between.
+
+use crate::config::file::{Config, Publish, Server, Service, Subscribe};
+use crate::config::problem::{Place, Problems};
+use crate::config::suggest::{advice, nearest};
+use rowcast_core::{EntityName, EntityRef, Fields, ServiceName, parse_path};
+use std::collections::{HashMap, HashSet};
+
+impl Config {
+    /// Adds everything that does not fit together.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        self.server.check(problems);
+        for service in &self.services {
+            service.check(self, problems);
+        }
+        self.check_names(problems);
+        self.check_databases(problems);
+        self.check_copies(problems);
+        let empty = self.services.is_empty() && self.misnamed.is_empty();
+        if empty && problems.errors() == 0 {
+            let help = "begin with `[service.NAME]`, or let `rowcast init` write a first file";
+            problems.error(&Place::default(), "there are no services", help);
+        }
+    }
+
+    fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.iter().find(|s| s.name.value == *name)
+    }
+
+    /// Slots and publications know no `-`.
+    fn check_names(&self, problems: &mut Problems) {
+        let mut seen: HashMap<String, &ServiceName> = HashMap::new();
+        for service in &self.services {
+            let name = &service.name.value;
+            let slot = name.as_str().replace('-', "_");
+            if let Some(other) = seen.insert(slot, name) {
+                problems.error(
+                    &service.name.at,
+                    format!("`{name}` and `{other}` would share one name in databases"),
+                    "'-' and '_' are the same there: rename one of the services",
+                );
+            }
+        }
+    }
+
+    fn check_databases(&self, problems: &mut Problems) {
+        let mut seen: HashMap<&str, &ServiceName> = HashMap::new();
+        for service in &self.services {
+            let Some(database) = &service.database else { continue };
+            let name = &service.name.value;
+            if let Some(other) = seen.insert(database.value.reveal(), name) {
+                problems.warning(
+                    &database.at,
+                    format!("`{name}` and `{other}` have the same database"),
+                    "a service's database is its own; copies within one database are seldom meant",
+                );
+            }
+        }
+    }
+
+    /// Copies that are published, and circles of them.
+    fn check_copies(&self, problems: &mut Problems) {
+        let mut sources: HashMap<TableId, Vec<TableId>> = HashMap::new();
+        for service in &self.services {
+            for subscribe in &service.subscribe {
+                let copy = TableId::new(&service.name.value, &subscribe.into.value);
+                let published = self.published(&subscribe.of.value);
+                let of =
+                    published.map(|p| TableId::new(&subscribe.of.value.service, &p.table.value));
+                sources.entry(copy).or_default().extend(of);
+            }
+        }
+        for service in &self.services {
+            for publish in &service.publish {
+                let table = TableId::new(&service.name.value, &publish.table.value);
+                if !sources.contains_key(&table) {
+                    continue;
+                }
+                let (entity, at) = (&publish.entity.value, &publish.table.at);
+                if goes_round(&table, &sources) {
+                    problems.error(
+                        at,
+                        format!("`{entity}` is published from a table that is a copy of itself"),
+                        "changes would go round for ever: break the circle, or copy into another table",
+                    );
+                } else if !publish.chain {
+                    problems.error(
+                        at,
+                        format!("`{entity}` is published from a table that is itself a copy"),
+                        "subscribe to its owner instead, or say `chain = true` if this is meant",
+                    );
+                }
+            }
+        }
+    }
+
+    fn published(&self, of: &EntityRef) -> Option<&Publish> {
+        self.service(&of.service)?.publish.iter().find(|p| p.entity.value == of.entity)
+    }
+}
+
+impl Server {
+    fn check(&self, problems: &mut Problems) {
+        if !self.listen.value.ip().is_loopback() {
+            problems.error(
+                &self.listen.at,
+                "only loopback addresses are possible: there are no access tokens yet",
+                "listen on 127.0.0.1 or [::1], and put a proxy that asks who is there before it",
+            );
+        }
+    }
+}
+
+impl Service {
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        let mut into: HashMap<Vec<String>, &EntityRef> = HashMap::new();
+        for subscribe in &self.subscribe {
+            subscribe.check(&self.name.value, config, problems);
+            if subscribe.of.value.service == self.name.value {
+                continue;
+            }
+            let table = plain_path(&subscribe.into.value);
+            if let Some(other) = into.insert(table, &subscribe.of.value) {
+                problems.error(
+                    &subscribe.into.at,
+                    format!("`{}` and `{other}` go into one table", subscribe.of.value),
+                    "give each copy a table of its own with `into`",
+                );
+            }
+        }
+        if self.publish.is_empty() && self.subscribe.is_empty() {
+            problems.warning(
+                &self.name.at,
+                format!("`{}` neither publishes nor subscribes", self.name.value),
+                "add `[service.….publish.ENTITY]` or `[service.….subscribe.\"SERVICE.ENTITY\"]`",
+            );
+        }
+    }
+}
+
+impl Subscribe {
+    fn check(&self, to: &ServiceName, config: &Config, problems: &mut Problems) {
+        let EntityRef { service: from, entity } = &self.of.value;
+        if from == to {
+            let help =
+                "a service has its own tables already; subscribe to another service's entity";
+            problems.error(&self.of.at, format!("`{to}` subscribes to itself"), help);
+            return;
+        }
+        if config.misnamed.iter().any(|m| m == from.as_str()) {
+            return;
+        }
+        let Some(publisher) = config.service(from) else {
+            let names =
+                config.services.iter().map(|s| s.name.value.as_str()).filter(|s| *s != to.as_str());
+            let help = advice(from.as_str(), "the other services", names);
+            problems.error(&self.of.at, format!("there is no service `{from}`"), help);
+            return;
+        };
+        let Some(publish) = publisher.publish.iter().find(|p| p.entity.value == *entity) else {
+            let help = missing_entity(publisher, entity);
+            problems.error(&self.of.at, format!("`{from}` publishes no entity `{entity}`"), help);
+            return;
+        };
+        self.check_fields(publish, problems);
+    }
+
+    fn check_fields(&self, publish: &Publish, problems: &mut Problems) {
+        let Some(public) = &publish.fields else { return };
+        for field in &self.field_places {
+            if public.iter().any(|p| p.value == field.value) {
+                continue;
+            }
+            problems.error(
+                &field.at,
+                format!("`{}` publishes no field `{}`", self.of.value, field.value),
+                advice(&field.value, "its fields", public.iter().map(|p| p.value.as_str())),
+            );
+        }
+        let Fields::Named(named) = &self.fields else { return };
+        let mut seen = HashSet::new();
+        for (local, _) in named {
+            if !seen.insert(local) {
+                let help = "give each field a column of its own";
+                problems.error(&self.of.at, format!("two fields become `{local}`"), help);
+            }
+        }
+    }
+}
+
+fn missing_entity(publisher: &Service, entity: &EntityName) -> String {
+    let from = &publisher.name.value;
+    let names = || publisher.publish.iter().map(|p| p.entity.value.as_str());
+    if publisher.publish.is_empty() {
+        return format!("it publishes nothing yet: add `[service.{from}.publish.{entity}]`");
+    }
+    match nearest(entity.as_str(), names()) {
+        Some(near) => format!("did you mean `{from}.{near}`?"),
+        None => {
+            let all = advice(entity.as_str(), "its entities", names());
+            format!("{all}; or add `[service.{from}.publish.{entity}]`")
+        }
+    }
+}
+
+/// A table of a service's database.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TableId(ServiceName, Vec<String>);
+
+impl TableId {
+    fn new(service: &ServiceName, table: &str) -> Self {
+        Self(service.clone(), plain_path(table))
+    }
+}
+
+/// A table's parts without the schema that is meant when none is written, so that `public.t` and
+/// `t` are taken for one.
+fn plain_path(table: &str) -> Vec<String> {
+    let mut parts = parse_path(table).unwrap_or_else(|_| vec![table.to_string()]);
+    if parts.len() == 2 && matches!(parts[0].as_str(), "public" | "main") {
+        parts.remove(0);
+    }
+    parts
+}
+
+fn goes_round(table: &TableId, sources: &HashMap<TableId, Vec<TableId>>) -> bool {
+    let mut seen = HashSet::new();
+    let mut open: Vec<&TableId> = sources.get(table).into_iter().flatten().collect();
+    while let Some(next) = open.pop() {
+        if next == table {
+            return true;
+        }
+        if seen.insert(next) {
+            open.extend(sources.get(next).into_iter().flatten());
+        }
+    }
+    false
+}

@@ -1,0 +1,39 @@
+//! The one place that knows which kinds of database there are.
+
+use crate::config::Secret;
+use rowcast_core::{Database, ServiceName};
+use rowcast_sqlite::SqliteDatabase;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why an address is none. Never holds the address: it may hold a password.
+#[derive(Debug)]
+pub(crate) struct WrongAddress {
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+impl WrongAddress {
+    fn new(message: impl Into<String>) -> Self {
+        let help = "write `postgres://user@host/name` or `sqlite:file.db`";
+        Self { message: message.into(), help: help.into() }
+    }
+}
+
+/// A service's database; nothing is connected yet. Paths are relative to `base`.
+pub(crate) fn open(
+    service: &ServiceName,
+    address: &Secret<String>,
+    base: &Path,
+) -> Result<Arc<dyn Database>, WrongAddress> {
+    let address = address.reveal();
+    match address.split_once(':').map_or("", |(scheme, _)| scheme) {
+        "postgres" | "postgresql" => Err(WrongAddress::new("PostgreSQL comes soon")),
+        "sqlite" => {
+            let named = SqliteDatabase::from_url(service.clone(), address)
+                .map_err(|e| WrongAddress::new(e.to_string()))?;
+            Ok(Arc::new(SqliteDatabase::new(service.clone(), base.join(named.path()))))
+        }
+        _ => Err(WrongAddress::new("must be the address of a PostgreSQL or SQLite database")),
+    }
+}

@@ -1,0 +1,206 @@
+//! How the initial copy goes and what becomes of routes: bars where a person looks, lines where
+//! not.
+
+use crate::time::{grouped, rough};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rowcast_engine::{Board, RouteStatus, ServiceStatus, SnapshotStatus, Status};
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How often bars move.
+const FRAME: Duration = Duration::from_millis(200);
+/// How often states are looked at once nothing is copied any more.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a line is printed where bars cannot be.
+const LINE: Duration = Duration::from_secs(3);
+
+const ROWS: &str = "{prefix:>16.bold} {bar:28.cyan/dim} {human_pos}/{human_len} rows  {per_sec}  {eta} left  {msg}";
+const ROWS_UNKNOWN: &str = "{prefix:>16.bold} {spinner} {human_pos} rows  {per_sec}  {msg}";
+const EVENTS: &str =
+    "{prefix:>16.bold} {bar:28.green/dim} {human_pos}/{human_len} events  {per_sec}  {eta} left";
+
+/// Shows how a node does until `stop`. Cancel safe.
+pub(crate) async fn show(board: &Board, bars: &MultiProgress, stop: &CancellationToken) {
+    let mut progress = Progress::new(bars.clone());
+    while !stop.is_cancelled() {
+        progress.update(&board.status().await);
+        let pause = if progress.is_busy() { FRAME } else { LOOK };
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+    progress.update(&board.status().await);
+    progress.clear();
+}
+
+/// A copy that is under way.
+struct Copy {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    from: u64,
+    said: Instant,
+}
+
+struct Progress {
+    bars: MultiProgress,
+    on_terminal: bool,
+    copies: HashMap<String, Copy>,
+    states: HashMap<String, &'static str>,
+}
+
+/// How far something came, in rows or events.
+struct Way {
+    name: String,
+    at: u64,
+    of: Option<u64>,
+    note: String,
+    template: &'static str,
+    unit: &'static str,
+}
+
+impl Progress {
+    fn new(bars: MultiProgress) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
+        Self { bars, on_terminal, copies: HashMap::new(), states: HashMap::new() }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    fn update(&mut self, status: &Status) {
+        for service in &status.services {
+            match reading(service) {
+                Some(way) => self.advance(way),
+                None => self.arrived(&service.name, &read_so_far(service)),
+            }
+        }
+        for route in &status.routes {
+            let name = format!("{} → {}", route.from, route.to);
+            match applying(route, &name, status) {
+                Some(way) => self.advance(way),
+                None => self.arrived(&name, &applied_so_far(route)),
+            }
+            self.state(route);
+        }
+    }
+
+    fn advance(&mut self, way: Way) {
+        let (bars, on_terminal) = (&self.bars, self.on_terminal);
+        let copy = self.copies.entry(way.name.clone()).or_insert_with(|| {
+            let bar = on_terminal.then(|| bars.add(ProgressBar::new(0)));
+            if let Some(bar) = &bar {
+                bar.set_prefix(way.name.clone());
+            }
+            let now = Instant::now();
+            Copy { bar, began: now, from: way.at, said: now }
+        });
+        if let Some(bar) = &copy.bar {
+            let template = if way.of.is_some() { way.template } else { ROWS_UNKNOWN };
+            let style = ProgressStyle::with_template(template);
+            bar.set_style(style.expect("the templates are ours").progress_chars("━╸─"));
+            bar.set_length(way.of.unwrap_or(0).max(way.at));
+            bar.set_message(way.note);
+            bar.set_position(way.at);
+        } else if copy.said.elapsed() >= LINE {
+            copy.said = Instant::now();
+            let seconds = copy.began.elapsed().as_secs_f64();
+            let rate = (way.at.saturating_sub(copy.from)) as f64 / seconds;
+            let of = way.of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
+            let left = eta(&way, rate).map(|d| format!(", {} left", rough(d))).unwrap_or_default();
+            tracing::info!(
+                "{}: {}{of} {}, {}/s{left}",
+                way.name,
+                grouped(way.at),
+                way.unit,
+                grouped(rate as u64),
+            );
+        }
+    }
+
+    fn arrived(&mut self, name: &str, what: &str) {
+        let Some(copy) = self.copies.remove(name) else { return };
+        if let Some(bar) = &copy.bar {
+            bar.finish_and_clear();
+            self.bars.remove(bar);
+        }
+        if !what.is_empty() {
+            tracing::info!("{name}: {what} in {}", rough(copy.began.elapsed()));
+        }
+    }
+
+    /// A line whenever a route's state is another. Why it waits has been said where it began.
+    fn state(&mut self, route: &RouteStatus) {
+        let name = format!("{}:{}", route.from, route.to);
+        if self.states.insert(name.clone(), route.state) != Some(route.state) {
+            tracing::info!("route {name}: {}", route.state);
+        }
+    }
+
+    fn clear(&mut self) {
+        for copy in self.copies.values() {
+            copy.bar.iter().for_each(ProgressBar::finish_and_clear);
+        }
+    }
+}
+
+fn eta(way: &Way, rate: f64) -> Option<Duration> {
+    let left = way.of?.checked_sub(way.at)?;
+    (rate >= 1.0).then(|| Duration::from_secs_f64(left as f64 / rate))
+}
+
+/// The snapshot of a service, as long as rows come in.
+fn reading(service: &ServiceStatus) -> Option<Way> {
+    let all = &service.snapshots;
+    let done = all.iter().filter(|s| s.done).count();
+    let rows =
+        |s: &SnapshotStatus| s.rows_estimate.map(|n| if s.done { s.rows } else { n.max(s.rows) });
+    if service.state != "snapshotting" || done == all.len() {
+        return None;
+    }
+    let current = all.iter().find(|s| !s.done && s.rows > 0);
+    let current = current.map(|s| format!("{} ", s.entity)).unwrap_or_default();
+    Some(Way {
+        name: service.name.clone(),
+        at: all.iter().map(|s| s.rows).sum(),
+        // Unknown as long as one of them is.
+        of: all.iter().map(|s| if s.done { Some(s.rows) } else { rows(s) }).sum(),
+        note: if all.len() > 1 {
+            format!("{current}({done}/{} done)", all.len())
+        } else {
+            String::new()
+        },
+        template: ROWS,
+        unit: "rows read",
+    })
+}
+
+fn read_so_far(service: &ServiceStatus) -> String {
+    if service.state != "capturing" {
+        return String::new();
+    }
+    let rows: u64 = service.snapshots.iter().map(|s| s.rows).sum();
+    format!("{} rows read", grouped(rows))
+}
+
+/// A route on its way to its first whole copy.
+fn applying(route: &RouteStatus, name: &str, status: &Status) -> Option<Way> {
+    let publisher = status.services.iter().find(|s| s.name == route.from)?;
+    let at = route.checkpoint?;
+    let bootstrapping = route.state == "bootstrapping" && at < publisher.log.next;
+    bootstrapping.then(|| Way {
+        name: name.to_string(),
+        at,
+        of: Some(publisher.log.next),
+        note: String::new(),
+        template: EVENTS,
+        unit: "events applied",
+    })
+}
+
+fn applied_so_far(route: &RouteStatus) -> String {
+    match (route.state, route.checkpoint) {
+        ("live", Some(at)) => format!("{} events applied", grouped(at)),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,234 @@
+//! `rowcast status`: services, routes, lag, and why something waits.
+
+use crate::cli;
+use crate::config;
+use crate::instance::Instance;
+use crate::output::Output;
+use crate::paint::Paint;
+use crate::report::{Exit, Failure};
+use crate::time::{grouped, rough};
+use comfy_table::{CellAlignment, Table, presets};
+use rowcast_core::ByteSize;
+use serde::Deserialize;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often `--watch` looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest for the running instance to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Clears the terminal and goes to its top.
+const REDRAW: &str = "\x1b[H\x1b[2J";
+
+/// What the running instance says of itself; what it says beyond this is for others.
+#[derive(Debug, Deserialize)]
+struct Status {
+    services: Vec<Service>,
+    routes: Vec<Route>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    name: String,
+    state: String,
+    position: Option<String>,
+    log: Log,
+    #[serde(default)]
+    snapshots: Vec<Snapshot>,
+    error: Option<String>,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Log {
+    first: u64,
+    next: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Snapshot {
+    rows: u64,
+    rows_estimate: Option<u64>,
+    done: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Route {
+    from: String,
+    to: String,
+    state: String,
+    checkpoint: Option<u64>,
+    lag_events: Option<u64>,
+    lag_ms: Option<u64>,
+    parked: u64,
+    error: Option<String>,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trouble {
+    code: Option<String>,
+    #[serde(default)]
+    help: String,
+}
+
+pub(crate) async fn status(
+    args: cli::Status,
+    file: &Path,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let data = config::load(file)?.plan.data;
+    loop {
+        let instance = Instance::expect(&data)?;
+        let answer = instance.get("/v1/status", ANSWER).await?;
+        if answer.status != 200 {
+            return Err(Failure::new(answer.detail(), ""));
+        }
+        if args.json {
+            output.line(answer.body.trim_end())?;
+            return Ok(Exit::Good);
+        }
+        let status: Status = serde_json::from_str(&answer.body).map_err(|e| {
+            let help = "is `rowcast run` another version than this one?";
+            Failure::new("the answer is no status", help).because(&e)
+        })?;
+        let text = status.render(output.paint);
+        if !args.watch {
+            output.raw(text.as_bytes())?;
+            return Ok(Exit::Good);
+        }
+        output.raw(format!("{REDRAW}{text}").as_bytes())?;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Status {
+    fn render(&self, paint: Paint) -> String {
+        let mut out = format!("{}\n\n", self.services());
+        if self.routes.is_empty() {
+            out.push_str("No routes: nobody subscribes.\n");
+        } else {
+            out.push_str(&format!("{}\n", self.routes()));
+        }
+        let services = self.services.iter().map(|s| (s.name.clone(), &s.error, &s.trouble));
+        let routes =
+            self.routes.iter().map(|r| (format!("{} → {}", r.from, r.to), &r.error, &r.trouble));
+        for (name, error, trouble) in services.chain(routes) {
+            let Some(error) = error else { continue };
+            let code = trouble.as_ref().and_then(|t| t.code.as_deref());
+            let shown = code.map(|c| format!("[{c}] ")).unwrap_or_default();
+            out.push_str(&format!("\n{} {}{error}\n", paint.red(&format!("{name}:")), shown));
+            if let Some(help) = trouble.as_ref().map(|t| &t.help).filter(|h| !h.is_empty()) {
+                out.push_str(&format!("  {} {help}\n", paint.cyan("help:")));
+            }
+            if let Some(code) = code {
+                out.push_str(&format!(
+                    "  {}\n",
+                    paint.dim(&format!("page: docs/errors/{code}.md"))
+                ));
+            }
+        }
+        out
+    }
+
+    fn services(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["service", "", "position", "events in log", "size"]);
+        for s in &self.services {
+            table.add_row([
+                s.name.clone(),
+                format!("{} {}", symbol(&s.state), s.state()),
+                s.position.clone().unwrap_or_else(|| "-".into()),
+                grouped(s.log.next.saturating_sub(s.log.first)),
+                ByteSize(s.log.bytes).to_string(),
+            ]);
+        }
+        aligned(table, &[3, 4])
+    }
+
+    fn routes(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["route", "", "checkpoint", "lag", "", "parked"]);
+        let number = |n: Option<u64>| n.map_or_else(|| "?".to_string(), grouped);
+        for r in &self.routes {
+            table.add_row([
+                format!("{} → {}", r.from, r.to),
+                format!("{} {}", symbol(&r.state), r.state),
+                number(r.checkpoint),
+                format!("{} events", number(r.lag_events)),
+                r.lag_ms.map_or_else(|| "-".into(), |ms| rough(Duration::from_millis(ms))),
+                r.parked.to_string(),
+            ]);
+        }
+        aligned(table, &[2, 3, 4, 5])
+    }
+}
+
+impl Service {
+    /// The state, and how far the snapshots are.
+    fn state(&self) -> String {
+        if self.state != "snapshotting" {
+            return self.state.clone();
+        }
+        let rows: u64 = self.snapshots.iter().map(|s| s.rows).sum();
+        let of: Option<u64> = self
+            .snapshots
+            .iter()
+            .map(|s| if s.done { Some(s.rows) } else { s.rows_estimate.map(|n| n.max(s.rows)) })
+            .sum();
+        let of = of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
+        format!("{}: {}{of} rows", self.state, grouped(rows))
+    }
+}
+
+fn symbol(state: &str) -> &'static str {
+    match state {
+        "live" | "capturing" => "●",
+        "bootstrapping" | "snapshotting" | "starting" => "◐",
+        "retrying" => "○",
+        _ => "✗",
+    }
+}
+
+fn aligned(mut table: Table, right: &[usize]) -> String {
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_shows_lag_and_why_something_waits() {
+        let json = r#"{"services":[{"name":"customer","state":"capturing","position":"16/B374D848",
+            "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"error":null,"trouble":null}],
+            "routes":[{"from":"customer","to":"order","state":"paused","checkpoint":1200,
+            "lag_events":4,"lag_ms":2100,"parked":0,"error":"order's table t does not fit: no x",
+            "trouble":{"code":"SINK-SCHEMA","message":"m","causes":[],"help":"add x"}}]}"#;
+        let status: Status = serde_json::from_str(json).unwrap();
+        let text = status.render(Paint::PLAIN);
+        for part in [
+            "● capturing",
+            "16/B374D848",
+            "1,204",
+            "1 MiB",
+            "customer → order",
+            "✗ paused",
+            "4 events",
+            "2.1 s",
+            "customer → order: [SINK-SCHEMA] order's table t does not fit",
+            "help: add x",
+            "page: docs/errors/SINK-SCHEMA.md",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+}
