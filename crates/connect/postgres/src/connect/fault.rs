@@ -42,7 +42,8 @@ fn is_certificate(error: &tokio_postgres::Error) -> bool {
     false
 }
 
-fn by_state(state: &str) -> Fault {
+/// Tells the kind of trouble from the bare SQLSTATE.
+pub(crate) fn by_state(state: &str) -> Fault {
     match state {
         // Single states first, where their class says something else.
         "08P01" | "25006" | "25P03" | "26000" | "57014" | "57P01" | "57P02" | "57P03" | "57P05"

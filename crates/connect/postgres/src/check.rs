@@ -1,0 +1,272 @@
+//! What `rowcast check` finds at a database that is to be captured.
+
+use crate::connect::Address;
+use crate::source::catalog::{self, Table, Which};
+use crate::source::prepare::{VERSION_MIN, place};
+use crate::source::publication::{Publication, slot_name};
+use crate::source::shape;
+use crate::source::slot::Slot;
+use crate::source::wire::{Purpose, Wire, WireError};
+use rowcast_core::{Finding, Publish, Severity, SourceSpec, quote, quote_path};
+use std::error::Error;
+
+/// Everything that capture needs, looked at.
+pub(crate) async fn source(address: &Address, spec: &SourceSpec) -> Vec<Finding> {
+    let mut wire = match Wire::connect(address, "rowcast check", Purpose::Sql).await {
+        Ok(wire) => wire,
+        Err(error) => return vec![unreachable(address, &error)],
+    };
+    let mut findings =
+        vec![Finding::new(Severity::Good, address.to_string(), "The server answers.", "")];
+    if let Err(error) = look(&mut wire, address, spec, &mut findings).await {
+        findings.push(unreachable(address, &error));
+    }
+    findings
+}
+
+fn unreachable(address: &Address, error: &WireError) -> Finding {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        message = format!("{message}: {e}");
+        cause = e.source();
+    }
+    Finding::new(
+        Severity::Error,
+        address.to_string(),
+        format!("The server does not let us in: {message}."),
+        "Is it running, and are address, user, password and sslmode right?",
+    )
+}
+
+async fn look(
+    wire: &mut Wire,
+    address: &Address,
+    spec: &SourceSpec,
+    findings: &mut Vec<Finding>,
+) -> Result<(), WireError> {
+    if !server(wire, spec, findings).await? {
+        return Ok(());
+    }
+    if role(wire, findings).await? {
+        // Only a real one shows whether pg_hba.conf lets us in this way.
+        if let Err(e) = Wire::connect(address, "rowcast check", Purpose::Replication).await {
+            findings.push(unreachable(address, &e));
+        }
+    }
+    let mut good = Vec::new();
+    let places: Vec<_> = spec.entities.iter().filter_map(|e| place(e).ok()).collect();
+    let found = catalog::tables(wire, Which::Named(&places)).await?;
+    for publish in &spec.entities {
+        table(publish, &found, findings, &mut good);
+    }
+    publication(wire, spec, &good, findings).await
+}
+
+/// The server as a whole; whether it is worth looking on.
+async fn server(
+    wire: &mut Wire,
+    spec: &SourceSpec,
+    findings: &mut Vec<Finding>,
+) -> Result<bool, WireError> {
+    let rows = wire
+        .query(
+            "SELECT current_setting('server_version_num'), current_setting('server_version'), \
+             pg_is_in_recovery(), current_setting('wal_level'), \
+             current_setting('max_replication_slots')::int - \
+               (SELECT count(*) FROM pg_replication_slots), \
+             current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication), \
+             current_setting('max_slot_wal_keep_size')",
+        )
+        .await?;
+    let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
+    let number = |i: usize| text(i).parse::<i64>().unwrap_or_default();
+    if number(0) < i64::from(VERSION_MIN) {
+        let message = format!("PostgreSQL {} is too old to be captured.", text(1));
+        findings.push(Finding::new(Severity::Error, "version", message, "Upgrade to 14 or newer."));
+        return Ok(false);
+    }
+    let message = format!("PostgreSQL {} can be captured.", text(1));
+    findings.push(Finding::new(Severity::Good, "version", message, ""));
+    if text(2) == "t" {
+        findings.push(Finding::new(
+            Severity::Error,
+            "standby",
+            "The server is a standby; changes are captured at the primary.",
+            "Let the service's `database` name the primary.",
+        ));
+        return Ok(false);
+    }
+    findings.push(wal_level(&text(3)));
+    let slot = Slot::find(wire, &slot_name(&spec.service)).await?;
+    let wanted = i64::from(slot.is_none()) + 1;
+    findings.push(room("max_replication_slots", number(4), wanted));
+    findings.push(room("max_wal_senders", number(5), 2));
+    if text(6) != "-1" {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "max_slot_wal_keep_size",
+            format!("The server gives a slot up when it holds back more than {}.", text(6)),
+            "While Rowcast is down for longer than that lasts, changes are lost and the copies have \
+             to be built again. It is a good limit when it is large.",
+        ));
+    }
+    if let Some(lost) = slot.and_then(|s| s.lost) {
+        findings.push(Finding::new(
+            Severity::Error,
+            slot_name(&spec.service),
+            format!("The server gave the slot up ({lost})."),
+            format!("Run `rowcast run --resnapshot {}`.", spec.service),
+        ));
+    }
+    Ok(true)
+}
+
+fn wal_level(level: &str) -> Finding {
+    if level == "logical" {
+        return Finding::new(Severity::Good, "wal_level", "wal_level is logical.", "");
+    }
+    Finding::new(
+        Severity::Error,
+        "wal_level",
+        format!("wal_level is {level}, so changes are not written in a way that can be captured."),
+        "Let a superuser run the statement, then restart the server.",
+    )
+    .with_fix(false, vec!["ALTER SYSTEM SET wal_level = logical".into()])
+}
+
+fn room(setting: &str, free: i64, wanted: i64) -> Finding {
+    if free >= wanted {
+        let message = format!("{setting} leaves room: {free} free.");
+        return Finding::new(Severity::Good, setting, message, "");
+    }
+    Finding::new(
+        if free >= 1 { Severity::Warning } else { Severity::Error },
+        setting,
+        format!("{setting} leaves {free} free, and capture needs {wanted} while it takes a snapshot."),
+        format!("Let a superuser raise {setting} with ALTER SYSTEM, then restart the server."),
+    )
+}
+
+/// What the role may do; whether it may replicate.
+async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<bool, WireError> {
+    let rows = wire
+        .query(
+            "SELECT rolname, rolreplication OR rolsuper, \
+                    has_database_privilege(current_database(), 'CREATE'), current_database() \
+             FROM pg_roles WHERE rolname = current_user",
+        )
+        .await?;
+    let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
+    let may = text(1) == "t";
+    findings.push(if may {
+        Finding::new(Severity::Good, text(0), "The role may replicate.", "")
+    } else {
+        let help = "Let a superuser run the statement.";
+        Finding::new(Severity::Error, text(0), "The role may not replicate.", help)
+            .with_fix(false, vec![format!("ALTER ROLE {} REPLICATION", quote(&text(0)))])
+    });
+    if text(2) != "t" {
+        findings.push(
+            Finding::new(
+                Severity::Warning,
+                text(0),
+                "The role may not create publications in this database.",
+                "Grant it, or let a superuser create the publication as printed below.",
+            )
+            .with_fix(false, vec![format!(
+                "GRANT CREATE ON DATABASE {} TO {}",
+                quote(&text(3)),
+                quote(&text(0))
+            )]),
+        );
+    }
+    Ok(may)
+}
+
+fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: &mut Vec<Table>) {
+    let mut say = |severity, subject: &str, message: String, help: &str| {
+        findings.push(Finding::new(severity, subject, message, help));
+    };
+    let (schema, name) = match place(publish) {
+        Ok(place) => place,
+        Err(what) => {
+            return say(Severity::Error, &publish.table, format!("{what}."), "Correct `table`.");
+        }
+    };
+    let Some(table) = found.iter().find(|t| t.schema == schema && t.name == name) else {
+        let message = format!("There is no table {}.", quote_path(&[&schema, &name]));
+        return say(
+            Severity::Error,
+            &publish.table,
+            message,
+            "Create it, or correct the entity's `table`; upper and lower case count.",
+        );
+    };
+    let shape = match shape::of_table(table, publish) {
+        Ok(shape) => shape,
+        Err(unfit) => {
+            let message = format!("{}.", unfit.what);
+            let mut finding =
+                Finding::new(Severity::Error, &publish.table, message, format!("Remedy: {}.", unfit.help));
+            finding.fix = unfit.fix;
+            return findings.push(finding);
+        }
+    };
+    if !table.may_select {
+        findings.push(
+            Finding::new(
+                Severity::Error,
+                &publish.table,
+                "The role may not read the table, so it cannot be copied at first.",
+                "Let its owner run the statement with the role's name.",
+            )
+            .with_fix(false, vec![format!("GRANT SELECT ON {} TO CURRENT_USER", table.sql())]),
+        );
+        return;
+    }
+    if table.has_children {
+        say(
+            Severity::Warning,
+            &publish.table,
+            "Other tables inherit from it; their rows are not part of the entity.".into(),
+            "Publish them as entities of their own if they matter.",
+        );
+    }
+    let key: Vec<_> = shape.schema.key().iter().map(|i| shape.schema.columns[*i].name.clone()).collect();
+    let message =
+        format!("{} fields, told apart by {}.", shape.schema.columns.len(), key.join(", "));
+    findings.push(Finding::new(Severity::Good, &publish.table, message, ""));
+    good.push(table.clone());
+}
+
+/// What has to be said to the server before it streams these tables, and who may say it.
+async fn publication(
+    wire: &mut Wire,
+    spec: &SourceSpec,
+    tables: &[Table],
+    findings: &mut Vec<Finding>,
+) -> Result<(), WireError> {
+    let name = slot_name(&spec.service);
+    let found = Publication::find(wire, &name).await?;
+    let statements = Publication::statements(found.as_ref(), &name, tables);
+    if tables.is_empty() || statements.is_empty() {
+        return Ok(());
+    }
+    let strangers: Vec<_> =
+        tables.iter().filter(|t| !t.may_own).map(|t| format!("{} ({})", t.sql(), t.owner)).collect();
+    let finding = if strangers.is_empty() {
+        let message = "The publication is made or brought up to date at the next start.";
+        Finding::new(Severity::Good, name, message, "")
+    } else {
+        Finding::new(
+            Severity::Error,
+            name,
+            format!("Publishing needs ownership of the tables, which others have: {}.", strangers.join(", ")),
+            "Let the tables' owner or a superuser run the statements.",
+        )
+        .with_fix(false, statements)
+    };
+    findings.push(finding);
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! One PostgreSQL database as a service's database.
+
+use crate::check;
+use crate::connect::{Address, AddressError, Fault};
+use crate::sink::{self, PostgresSink};
+use crate::source::catalog::{Which, tables};
+use crate::source::prepare::place;
+use crate::source::trouble::Trouble;
+use crate::source::wire::{Purpose, Wire, WireError};
+use crate::source::{PostgresSource, emit, shape};
+use async_trait::async_trait;
+use rowcast_core::{
+    Database, DatabaseError, EntityName, Finding, Point, Schema, ServiceName, Shape, Sink,
+    SinkSpec, Source, SourceError, SourceSpec, Table, TableColumn, quote,
+};
+use std::sync::Arc;
+
+/// One service's PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct PostgresDatabase {
+    address: Address,
+}
+
+impl PostgresDatabase {
+    /// The database at a `postgres://` address. Connects only when it is asked something.
+    ///
+    /// # Errors
+    /// When the address is none. The error does not repeat it: it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self, AddressError> {
+        Address::parse(url).map(|address| Self { address })
+    }
+
+    async fn connect(&self) -> Result<Wire, DatabaseError> {
+        let wire = Wire::connect(&self.address, "rowcast", Purpose::Sql).await;
+        wire.map_err(|e| self.refused("a session", e))
+    }
+
+    fn refused(&self, what: &str, error: WireError) -> DatabaseError {
+        let (address, source) = (self.address.to_string(), Box::new(error));
+        match source.fault() {
+            Fault::Outage => DatabaseError::Unreachable { address, source },
+            Fault::Setup | Fault::Schema | Fault::Data => {
+                DatabaseError::Refused { address, what: what.into(), source }
+            }
+        }
+    }
+}
+
+/// A name as the configuration writes it: quoted only where it could be misread.
+fn written(schema: &str, name: &str) -> String {
+    let part = |p: &str| {
+        let plain = !p.is_empty() && !p.contains(['.', '"']) && p.trim() == p;
+        if plain { p.to_owned() } else { quote(p) }
+    };
+    format!("{}.{}", part(schema), part(name))
+}
+
+#[async_trait]
+impl Database for PostgresDatabase {
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>, DatabaseError> {
+        let mut wire = self.connect().await?;
+        let found = tables(&mut wire, Which::All).await;
+        let found = found.map_err(|e| self.refused("its tables", e))?;
+        let table = |t: &crate::source::catalog::Table| {
+            let key = t.key();
+            let in_key = |name: &str| key.is_some_and(|k| k.columns.iter().any(|(n, _)| n == name));
+            let column = |c: &crate::source::catalog::TableColumn| TableColumn {
+                name: c.name.clone(),
+                native: c.native.clone(),
+                key: in_key(&c.name),
+            };
+            Table {
+                name: written(&t.schema, &t.name),
+                columns: t.columns.iter().map(column).collect(),
+                rows_estimate: t.rows_estimate.unwrap_or(0),
+            }
+        };
+        Ok(found.iter().map(table).collect())
+    }
+
+    async fn check_source(&self, spec: &SourceSpec) -> Vec<Finding> {
+        check::source(&self.address, spec).await
+    }
+
+    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError> {
+        let mut wire = self.connect().await?;
+        let places: Vec<_> = spec.entities.iter().filter_map(|e| place(e).ok()).collect();
+        let found = tables(&mut wire, Which::Named(&places)).await;
+        let found = found.map_err(|e| self.refused("its tables", e))?;
+        let schema = |publish: &rowcast_core::Publish| {
+            let (schema, name) = place(publish).ok()?;
+            let table = found.iter().find(|t| t.schema == schema && t.name == name)?;
+            let shape = shape::of_table(table, publish).ok()?;
+            Some((publish.entity.clone(), Schema::clone(&shape.schema)))
+        };
+        Ok(spec.entities.iter().filter_map(schema).collect())
+    }
+
+    async fn check_sink(&self, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<Finding> {
+        sink::check(&self.address, spec, shapes).await
+    }
+
+    async fn fix(&self, statements: &[String]) -> Result<(), DatabaseError> {
+        let mut wire = self.connect().await?;
+        wire.query("BEGIN").await.map_err(|e| self.refused("BEGIN", e))?;
+        for statement in statements {
+            wire.query(statement).await.map_err(|e| self.refused(statement, e))?;
+        }
+        wire.query("COMMIT").await.map_err(|e| self.refused("COMMIT", e))?;
+        Ok(())
+    }
+
+    async fn mark(&self, service: &ServiceName) -> Result<Point, SourceError> {
+        let trouble = Trouble(service.clone());
+        let wire = Wire::connect(&self.address, "rowcast", Purpose::Sql).await;
+        let mut wire = wire.map_err(|e| trouble.wire("no session", e))?;
+        let at = emit(&mut wire).await;
+        at.map(Point::Lsn).map_err(|e| trouble.wire("its log takes no message", e))
+    }
+
+    fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
+        Box::new(PostgresSource::new(self.address.clone(), spec))
+    }
+
+    fn sink(&self, spec: SinkSpec) -> Box<dyn Sink> {
+        Box::new(PostgresSink::new(self.address.clone(), spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowcast_core::parse_path;
+
+    #[test]
+    fn a_name_is_written_so_that_it_reads_back() {
+        for (schema, name) in [("public", "customers"), ("Odd schema", "a.b"), ("s", "q\"t"), ("🎉", " x")] {
+            assert_eq!(parse_path(&written(schema, name)).unwrap(), [schema, name]);
+        }
+        assert_eq!(written("public", "customers"), "public.customers");
+    }
+}

@@ -1,0 +1,439 @@
+//! The loop between the server and whoever takes the batches. One thread of its own runs it: it may
+//! pause for a fraction of a millisecond, which no timer of a shared runtime can do, and nobody
+//! else's work delays what keeps the connection alive.
+
+mod outlet;
+mod pulse;
+
+use super::assemble::{Assembler, Filled};
+use super::flow::{Flow, Known, LookUp, PREFIX, Step, Stop};
+use super::pgoutput::Relation;
+use super::prepare::{Prepare, Prepared};
+use super::reshape;
+use super::snapshot::{Chunk, Failure};
+use super::trouble::Trouble;
+use super::wire::{Purpose, Wire, frame};
+use crate::connect::Address;
+pub(crate) use outlet::{Confirmed, Outlet, Package};
+pub(crate) use pulse::emit;
+use rowcast_core::{Batch, Resume, Snapshot, SourceError, SourceSpec, Start};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// A server that sends this far behind its commits has a backlog; microseconds.
+const BACKLOG_BEHIND: i64 = 50_000;
+/// While there is a backlog, let the kernel gather this long before reading on. The server sends
+/// every message by itself, and waking a reader for each costs it half its speed.
+const GATHER: Duration = Duration::from_micros(300);
+/// A read of less than this found the socket nearly empty.
+const SHORT_READ: usize = 64 << 10;
+/// Longest a finished transaction waits for company while there is a backlog.
+const COMPANY: Duration = Duration::from_millis(20);
+/// Least time between two chunks of a snapshot while the stream is busy.
+const CHUNK_EVERY: Duration = Duration::from_millis(10);
+/// Longest for which a confirmation waits to be sent, so that one answers for many.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(100);
+/// How often the server hears from us at least.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// A server that is silent for so long, though asked, is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often a position without events is handed out at most.
+const POSITION_EVERY: Duration = Duration::from_millis(300);
+/// How often an idle database is looked at.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// A heartbeat follows when the server wrote this much: more than what our last one caused.
+const HEARTBEAT_BYTES: u64 = 8 << 10;
+/// Longest for a heartbeat's statement.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest for the server to notice that our own last connection is gone.
+const OWN_GHOST_MAX: Duration = Duration::from_secs(30);
+
+/// What a thread is to capture.
+pub(crate) struct Task {
+    pub(crate) address: Address,
+    pub(crate) spec: SourceSpec,
+    pub(crate) outlet: Outlet,
+    pub(crate) confirmed: Arc<Confirmed>,
+}
+
+impl Task {
+    /// Starts, says how that went, and streams until it fails or nobody listens.
+    pub(crate) async fn run(
+        mut self,
+        start: Start,
+        started: oneshot::Sender<Result<(), SourceError>>,
+    ) {
+        let mut progress = match &start {
+            Start::After(resume) => resume.snapshots.clone(),
+            Start::Beginning | Start::Afresh => vec![],
+        };
+        let mut prepared = match self.prepare(&start).await {
+            Ok(prepared) => prepared,
+            // Nobody waits for it when the start was given up.
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        self.confirmed.begin(prepared.position.point.value());
+        if started.send(Ok(())).is_err() {
+            return;
+        }
+        loop {
+            let mut capture = Capture::new(&mut self, prepared, std::mem::take(&mut progress));
+            let stop = capture.run().await;
+            let resume = Resume {
+                position: capture.flow.assembler.handed(),
+                snapshots: std::mem::take(&mut capture.progress),
+            };
+            drop(capture);
+            prepared = match stop {
+                Stop::Gone => return,
+                Stop::Failed(error) => return self.outlet.fail(error).await,
+                Stop::Again => {
+                    progress.clone_from(&resume.snapshots);
+                    match self.again(&Start::After(resume)).await {
+                        Ok(prepared) => prepared,
+                        Err(error) => return self.outlet.fail(error).await,
+                    }
+                }
+            };
+        }
+    }
+
+    async fn prepare(&self, start: &Start) -> Result<Prepared, SourceError> {
+        let trouble = Trouble(self.spec.service.clone());
+        Prepare { address: &self.address, spec: &self.spec, trouble: &trouble }.run(start).await
+    }
+
+    /// As [`prepare`](Self::prepare), while our last connection may still be dying.
+    async fn again(&self, start: &Start) -> Result<Prepared, SourceError> {
+        let began = Instant::now();
+        loop {
+            match self.prepare(start).await {
+                Err(SourceError::Busy { .. }) if began.elapsed() < OWN_GHOST_MAX => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// A stream that runs.
+struct Capture<'a> {
+    task: &'a mut Task,
+    wire: Wire,
+    sql: Option<Wire>,
+    tables: Vec<super::catalog::Table>,
+    flow: Flow,
+    fresh: bool,
+    progress: Vec<Snapshot>,
+    last_read: usize,
+    gathering: Option<Instant>,
+    moved: Option<Instant>,
+    chunk_at: Instant,
+    confirmed_sent: u64,
+    status_at: Instant,
+    heard: Instant,
+    heartbeat_at: Instant,
+    wal: u64,
+}
+
+impl<'a> Capture<'a> {
+    fn new(task: &'a mut Task, prepared: Prepared, progress: Vec<Snapshot>) -> Self {
+        let bytes_max = task.spec.batch_bytes_max.as_usize();
+        let assembler = Assembler::new(prepared.shapes, prepared.position, bytes_max);
+        let trouble = Trouble(task.spec.service.clone());
+        let now = Instant::now();
+        Self {
+            task,
+            wire: prepared.stream,
+            sql: Some(prepared.sql),
+            tables: prepared.tables,
+            flow: Flow::new(trouble, assembler, prepared.snapshot),
+            fresh: prepared.fresh,
+            progress,
+            last_read: 0,
+            gathering: None,
+            moved: None,
+            chunk_at: now,
+            confirmed_sent: 0,
+            status_at: now,
+            heard: now,
+            heartbeat_at: now,
+            wal: 0,
+        }
+    }
+
+    async fn run(&mut self) -> Stop {
+        loop {
+            if let Err(stop) = self.turn().await {
+                return stop;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), Stop> {
+        self.open_history().await?;
+        self.drain().await?;
+        self.timers().await?;
+        if self.flow.behind > BACKLOG_BEHIND && self.last_read < SHORT_READ {
+            std::thread::sleep(GATHER);
+        }
+        let read = self.wire.fill_now().await.map_err(|e| self.lost(e))?;
+        self.last_read = read;
+        let company = self.gathering.is_some_and(|since| since.elapsed() > COMPANY);
+        if self.flow.assembler.at_boundary()
+            && !self.flow.assembler.is_empty()
+            && (read == 0 || company)
+        {
+            self.hand_out().await?;
+        }
+        if read > 0 { Ok(()) } else { self.wait().await }
+    }
+
+    /// The first batch of a history that replaces another, or of a table that replaces one.
+    async fn open_history(&mut self) -> Result<(), Stop> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let Some(snapshot) = &mut self.flow.snapshot else {
+            if fresh {
+                self.flow.assembler.fresh();
+                self.hand_out().await?;
+            }
+            return Ok(());
+        };
+        let mut replaced = std::mem::take(&mut snapshot.replaced);
+        let (at, taken) = (snapshot.at, snapshot.taken);
+        if fresh {
+            self.flow.assembler.fresh();
+            replaced = (0..self.tables.len()).collect();
+        }
+        if fresh || !replaced.is_empty() {
+            let reached = self.flow.assembler.reached().point.value();
+            self.flow.assembler.empty(at.min(reached), taken, replaced.into_iter());
+            self.hand_out().await?;
+        }
+        Ok(())
+    }
+
+    /// Works off all whole messages that were received.
+    async fn drain(&mut self) -> Result<(), Stop> {
+        let mut filled: Vec<(usize, Filled)> = Vec::new();
+        loop {
+            let (used, step) = self.messages(&mut filled)?;
+            self.wire.consume(used);
+            match step {
+                None => return Ok(()),
+                Some(Step::Full) => self.hand_out().await?,
+                Some(Step::Relation(relation)) => self.relation(relation).await?,
+                Some(Step::LookUp(wanted)) => {
+                    let entity = wanted.entity;
+                    let values = self.look_up(wanted).await?;
+                    filled.push((entity, values));
+                }
+                Some(Step::Committed) => {
+                    if self.flow.assembler.is_full() {
+                        self.hand_out().await?;
+                    }
+                    if self.chunk_at.elapsed() > CHUNK_EVERY {
+                        self.waiting_chunk().await?;
+                    }
+                }
+                Some(Step::Next) => {}
+            }
+        }
+    }
+
+    /// Messages up to the first that asks for something; how many bytes they took.
+    fn messages(
+        &mut self,
+        filled: &mut Vec<(usize, Filled)>,
+    ) -> Result<(usize, Option<Step>), Stop> {
+        let busy = self.flow.snapshot.is_some();
+        let received = self.wire.received();
+        let mut used = 0;
+        loop {
+            let next = frame(&received[used..]).map_err(|e| self.flow.trouble.wire("stream", e))?;
+            let Some(next) = next else { return Ok((used, None)) };
+            let step = self.flow.frame(next, filled)?;
+            if matches!(step, Step::Full | Step::LookUp(_)) {
+                return Ok((used, Some(step)));
+            }
+            used += next.size;
+            filled.clear();
+            match step {
+                Step::Next => {}
+                Step::Committed if !busy && !self.flow.assembler.is_full() => {}
+                other => return Ok((used, Some(other))),
+            }
+        }
+    }
+
+    async fn relation(&mut self, relation: Relation) -> Result<(), Stop> {
+        let entities: Vec<usize> =
+            (0..self.tables.len()).filter(|i| self.tables[*i].oid == relation.oid).collect();
+        let again = self.flow.relations.contains_key(&relation.oid);
+        if let Some(&first) = entities.first() {
+            let known = reshape::Question {
+                trouble: &self.flow.trouble,
+                relation: &relation,
+                table: &self.tables[first],
+                again,
+            };
+            let sql = self.task.sql(&mut self.sql).await?;
+            let (table, strangers) = known.ask(sql).await?;
+            let commit = self.flow.assembler.commit().unwrap_or_default();
+            for &entity in &entities {
+                let publish = &self.task.spec.entities[entity];
+                match super::shape::of_relation(&relation, &table, &strangers, publish) {
+                    Ok(shape) => self.flow.assembler.reshape(entity, shape, commit),
+                    Err(unfit) => {
+                        let error = self.flow.trouble.unfit(publish, &unfit);
+                        // What came before is good, and the next start will not pass this place.
+                        if !self.flow.assembler.is_empty() {
+                            self.hand_out().await?;
+                        }
+                        return Err(error.into());
+                    }
+                }
+                self.tables[entity] = table.clone();
+            }
+        }
+        let columns = relation.columns.into_iter().map(|c| c.name).collect();
+        self.flow.relations.insert(relation.oid, Known { columns, entities });
+        Ok(())
+    }
+
+    async fn look_up(&mut self, wanted: LookUp) -> Result<Filled, Stop> {
+        let names: Vec<String> = wanted.columns.iter().map(|(_, n)| n.clone()).collect();
+        let shape = self.flow.assembler.shape(wanted.entity).clone();
+        let Some(snapshot) = &mut self.flow.snapshot else { return Ok(Filled::default()) };
+        let found = snapshot.look_up(wanted.entity, &shape, &wanted.key, &names).await;
+        let found = found.map_err(|e| self.flow.trouble.wire("the snapshot cannot be read", e))?;
+        let Some(values) = found else { return Ok(Filled::default()) };
+        Ok(Filled(wanted.columns.into_iter().map(|(i, _)| i).zip(values).collect()))
+    }
+
+    fn lost(&self, error: super::wire::WireError) -> Stop {
+        self.flow.trouble.wire("the stream broke off", error).into()
+    }
+
+    /// Waits for the server, for a chunk, or for the time to do something.
+    async fn wait(&mut self) -> Result<(), Stop> {
+        if self.flow.assembler.at_boundary() && self.chunks_may_go() {
+            self.waiting_chunk().await?;
+        }
+        let chunks = self.chunks_may_go();
+        let due = self.due();
+        tokio::select! {
+            read = self.wire.fill() => {
+                self.last_read = read.map_err(|e| self.flow.trouble.wire("the stream broke off", e))?;
+                self.heard = Instant::now();
+                self.gathering = Some(self.heard);
+            }
+            chunk = next_chunk(&mut self.flow.snapshot), if chunks => self.chunk(chunk).await?,
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = self.task.confirmed.moved() => {}
+        }
+        Ok(())
+    }
+
+    /// Chunks wait until the stream was handed out up to L, and for the end of a transaction.
+    fn chunks_may_go(&self) -> bool {
+        let assembler = &self.flow.assembler;
+        self.flow.snapshot.as_ref().is_some_and(|s| {
+            assembler.at_boundary() && assembler.reached().point.value() >= s.at
+        })
+    }
+
+    async fn waiting_chunk(&mut self) -> Result<(), Stop> {
+        if !self.chunks_may_go() {
+            return Ok(());
+        }
+        let waiting = self.flow.snapshot.as_mut().and_then(|s| s.chunks.try_recv().ok());
+        match waiting {
+            Some(chunk) => self.chunk(Some(chunk)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn chunk(
+        &mut self,
+        chunk: Option<Result<Chunk, Failure>>,
+    ) -> Result<(), Stop> {
+        let chunk = match chunk {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(Failure::Changed)) => return Err(Stop::Again),
+            Some(Err(Failure::Wire(e))) => {
+                return Err(self.flow.trouble.wire("the snapshot broke off", e).into());
+            }
+            None => return Err(self.flow.trouble.bug("readers ended before their tables").into()),
+        };
+        if !self.flow.assembler.is_empty() {
+            self.hand_out().await?;
+        }
+        let Some(snapshot) = &mut self.flow.snapshot else { return Ok(()) };
+        if self.flow.assembler.has_outgrown(&chunk, snapshot) {
+            return Err(Stop::Again);
+        }
+        let name = self.task.spec.entities[chunk.entity].entity.clone();
+        let batch = self.flow.assembler.chunk(&chunk, name, snapshot);
+        if chunk.done && snapshot.finish(chunk.entity) {
+            self.flow.snapshot = None;
+        }
+        self.progress.retain(|s| batch.snapshots.iter().all(|new| new.entity != s.entity));
+        self.progress.extend(batch.snapshots.iter().cloned());
+        self.deliver(batch).await?;
+        self.chunk_at = Instant::now();
+        Ok(())
+    }
+
+    async fn hand_out(&mut self) -> Result<(), Stop> {
+        let batch = self.flow.assembler.take();
+        self.gathering = None;
+        self.moved = None;
+        self.deliver(batch).await
+    }
+
+    /// Waits for room, and keeps the server from giving us up meanwhile.
+    async fn deliver(&mut self, batch: Batch) -> Result<(), Stop> {
+        let room = loop {
+            tokio::select! {
+                biased;
+                room = self.task.outlet.room(batch.size()) => break room.ok_or(Stop::Gone)?,
+                () = tokio::time::sleep_until(self.status_due().into()) => {
+                    self.status().await?;
+                    // We do not listen while we wait, so silence means nothing.
+                    self.heard = Instant::now();
+                }
+            }
+        };
+        self.task.outlet.send(batch, room).await.ok_or(Stop::Gone)
+    }
+}
+
+async fn next_chunk(
+    snapshot: &mut Option<super::snapshot::Snapshotting>,
+) -> Option<Result<Chunk, Failure>> {
+    match snapshot {
+        Some(snapshot) => snapshot.chunks.recv().await,
+        None => None,
+    }
+}
+
+impl Task {
+    /// The connection for questions, made anew when it broke.
+    async fn sql<'w>(&self, wire: &'w mut Option<Wire>) -> Result<&'w mut Wire, SourceError> {
+        let trouble = Trouble(self.spec.service.clone());
+        let made = match wire.take() {
+            Some(wire) => wire,
+            None => {
+                let prepare =
+                    Prepare { address: &self.address, spec: &self.spec, trouble: &trouble };
+                prepare.connect(Purpose::Sql).await?
+            }
+        };
+        Ok(wire.insert(made))
+    }
+}
+
+

@@ -1,0 +1,285 @@
+//! What the server's catalog says of tables. Asked for in sets: two thousand tables cost three round
+//! trips.
+
+use super::kinds;
+use super::wire::{Rows, Wire, WireError};
+use rowcast_core::Kind;
+use std::collections::HashMap;
+
+/// A table's column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableColumn {
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+    pub(crate) type_modifier: i32,
+    /// The type as SQL reads it back under an empty search path.
+    pub(crate) native: String,
+    pub(crate) kind: Kind,
+    pub(crate) not_null: bool,
+    /// Value of rows that were there before the column.
+    pub(crate) fill: Option<String>,
+    /// The expression of a column that the server computes.
+    pub(crate) generated: Option<String>,
+}
+
+/// A unique index whose columns are all plain and never null.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub(crate) primary: bool,
+    /// `REPLICA IDENTITY USING INDEX` names it.
+    pub(crate) identity: bool,
+    /// Its columns in order, each with the schema its `>` lives in.
+    pub(crate) columns: Vec<(String, String)>,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    /// `r` for a plain one, `p` for the root of a partitioned one, and others.
+    pub(crate) kind: char,
+    /// A partition of another table.
+    pub(crate) is_partition: bool,
+    /// `d`, `n`, `f` or `i`.
+    pub(crate) identity: char,
+    /// Written to the WAL.
+    pub(crate) permanent: bool,
+    /// Others inherit from it.
+    pub(crate) has_children: bool,
+    pub(crate) rows_estimate: Option<u64>,
+    pub(crate) may_select: bool,
+    pub(crate) may_own: bool,
+    pub(crate) owner: String,
+    pub(crate) columns: Vec<TableColumn>,
+    pub(crate) indexes: Vec<Index>,
+}
+
+impl Table {
+    /// The name as SQL reads it.
+    pub(crate) fn sql(&self) -> String {
+        rowcast_core::quote_path(&[&self.schema, &self.name])
+    }
+
+    /// The name with `ONLY` where its rows are its own.
+    pub(crate) fn sql_only(&self) -> String {
+        if self.kind == 'p' { self.sql() } else { format!("ONLY {}", self.sql()) }
+    }
+
+    /// The index whose columns tell rows apart in the stream; `None` when updates and deletes could
+    /// not be told.
+    pub(crate) fn key(&self) -> Option<&Index> {
+        match self.identity {
+            'd' => self.indexes.iter().find(|i| i.primary),
+            'i' => self.indexes.iter().find(|i| i.identity),
+            'f' => self.indexes.iter().find(|i| i.primary).or(self.indexes.first()),
+            _ => None,
+        }
+    }
+
+    /// The column with this name.
+    pub(crate) fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+}
+
+/// A text as an SQL literal.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Which tables to look at.
+pub(crate) enum Which<'a> {
+    /// These, by schema and name.
+    Named(&'a [(String, String)]),
+    /// These, by oid.
+    Oids(&'a [u32]),
+    /// All that a service could publish.
+    All,
+}
+
+impl Which<'_> {
+    fn condition(&self) -> String {
+        match self {
+            Which::Named([]) | Which::Oids([]) => "false".into(),
+            Which::Named(names) => {
+                let names: Vec<_> =
+                    names.iter().map(|(s, t)| format!("({},{})", literal(s), literal(t))).collect();
+                format!("(n.nspname, c.relname) IN (VALUES {})", names.join(","))
+            }
+            Which::Oids(oids) => format!("c.oid = ANY ({})", oid_array(oids)),
+            Which::All => "c.relkind IN ('r', 'p') AND NOT c.relispartition \
+                 AND c.relpersistence = 'p' AND n.nspname <> 'rowcast' \
+                 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+                .into(),
+        }
+    }
+}
+
+fn oid_array(oids: &[u32]) -> String {
+    let oids: Vec<_> = oids.iter().map(u32::to_string).collect();
+    format!("'{{{}}}'::oid[]", oids.join(","))
+}
+
+/// Looks tables up. What is not there is not in the answer.
+pub(crate) async fn tables(wire: &mut Wire, which: Which<'_>) -> Result<Vec<Table>, WireError> {
+    let sql = format!(
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.relreplident, \
+                c.relpersistence = 'p', c.relhassubclass AND c.relkind = 'r', \
+                CASE WHEN c.relkind = 'p' THEN (SELECT sum(greatest(l.reltuples, 0)) \
+                          FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid \
+                          WHERE t.isleaf)::bigint \
+                     WHEN c.reltuples >= 0 THEN c.reltuples::bigint END, \
+                has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), \
+                pg_get_userbyid(c.relowner) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {} ORDER BY 2, 3",
+        which.condition()
+    );
+    let mut tables: Vec<Table> = wire.query(&sql).await?.iter().map(table).collect();
+    let oids: Vec<u32> = tables.iter().map(|t| t.oid).collect();
+    if oids.is_empty() {
+        return Ok(tables);
+    }
+    let mut columns = grouped(wire.query(&columns_sql(&oids)).await?);
+    let mut keys = grouped(wire.query(&indexes_sql(&oids)).await?);
+    for table in &mut tables {
+        table.columns = columns.remove(&table.oid).unwrap_or_default().iter().map(column).collect();
+        table.indexes = indexes(&keys.remove(&table.oid).unwrap_or_default());
+    }
+    Ok(tables)
+}
+
+type Row = Vec<Option<String>>;
+
+fn text(row: &Row, i: usize) -> String {
+    row.get(i).cloned().flatten().unwrap_or_default()
+}
+
+fn is(row: &Row, i: usize) -> bool {
+    text(row, i) == "t"
+}
+
+fn number<T: std::str::FromStr + Default>(row: &Row, i: usize) -> T {
+    text(row, i).parse().unwrap_or_default()
+}
+
+fn grouped(rows: Rows) -> HashMap<u32, Rows> {
+    let mut groups: HashMap<u32, Rows> = HashMap::new();
+    for row in rows {
+        groups.entry(number(&row, 0)).or_default().push(row);
+    }
+    groups
+}
+
+fn table(row: &Row) -> Table {
+    let letter = |i| text(row, i).chars().next().unwrap_or(' ');
+    Table {
+        oid: number(row, 0),
+        schema: text(row, 1),
+        name: text(row, 2),
+        kind: letter(3),
+        is_partition: is(row, 4),
+        identity: letter(5),
+        permanent: is(row, 6),
+        has_children: is(row, 7),
+        rows_estimate: row.get(8).cloned().flatten().and_then(|n| n.parse().ok()),
+        may_select: is(row, 9),
+        may_own: is(row, 10),
+        owner: text(row, 11),
+        columns: vec![],
+        indexes: vec![],
+    }
+}
+
+/// A partitioned root has no storage, so what old rows hold stands at its partitions.
+fn columns_sql(oids: &[u32]) -> String {
+    format!(
+        "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, \
+                format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+                CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] \
+                     WHEN c.relkind = 'p' THEN (SELECT (p.attmissingval::text::text[])[1] \
+                          FROM pg_partition_tree(a.attrelid) l \
+                          JOIN pg_attribute p ON p.attrelid = l.relid AND p.attname = a.attname \
+                          WHERE p.atthasmissing LIMIT 1) END, \
+                CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
+                {} \
+         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+         JOIN pg_type t ON t.oid = a.atttypid {} \
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+         WHERE a.attrelid = ANY ({}) AND a.attnum > 0 AND NOT a.attisdropped \
+         ORDER BY a.attrelid, a.attnum",
+        kinds::COLUMNS,
+        kinds::JOINS,
+        oid_array(oids)
+    )
+}
+
+fn column(row: &Row) -> TableColumn {
+    TableColumn {
+        name: text(row, 1),
+        type_oid: number(row, 2),
+        type_modifier: text(row, 3).parse().unwrap_or(-1),
+        native: text(row, 4),
+        not_null: is(row, 5),
+        fill: row.get(6).cloned().flatten(),
+        generated: row.get(7).cloned().flatten(),
+        kind: kinds::kind(number(row, 8), &text(row, 9), &text(row, 10)),
+    }
+}
+
+fn indexes_sql(oids: &[u32]) -> String {
+    format!(
+        "SELECT i.indrelid, i.indexrelid, i.indisprimary, i.indisreplident, a.attname, \
+                a.attnotnull, (SELECT n.nspname FROM pg_opclass oc \
+                  JOIN pg_amop s ON s.amopfamily = oc.opcfamily AND s.amopstrategy = 5 \
+                       AND s.amoplefttype = oc.opcintype AND s.amoprighttype = oc.opcintype \
+                  JOIN pg_operator o ON o.oid = s.amopopr \
+                  JOIN pg_namespace n ON n.oid = o.oprnamespace \
+                  WHERE oc.oid = i.indclass[k.place - 1]) \
+         FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(att, place) \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att \
+         WHERE i.indrelid = ANY ({}) AND i.indisunique AND i.indisvalid AND i.indislive \
+           AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+           AND k.place <= i.indnkeyatts \
+         ORDER BY i.indrelid, i.indexrelid, k.place",
+        oid_array(oids)
+    )
+}
+
+fn indexes(rows: &Rows) -> Vec<Index> {
+    let mut found: Vec<(String, bool, Index)> = Vec::new();
+    for row in rows {
+        let oid = text(row, 1);
+        if found.last().is_none_or(|(last, ..)| *last != oid) {
+            let index = Index { primary: is(row, 2), identity: is(row, 3), columns: vec![] };
+            found.push((oid, true, index));
+        }
+        if let Some((_, not_null, index)) = found.last_mut() {
+            let operators = row.get(6).cloned().flatten().unwrap_or_else(|| "pg_catalog".into());
+            index.columns.push((text(row, 4), operators));
+            *not_null &= is(row, 5);
+        }
+    }
+    found.into_iter().filter(|(_, not_null, _)| *not_null).map(|(.., index)| index).collect()
+}
+
+/// A type by oid and modifier, for columns that the catalog no longer has: its SQL name and kind.
+pub(crate) async fn type_names(
+    wire: &mut Wire,
+    types: &[(u32, i32)],
+) -> Result<Vec<(String, Kind)>, WireError> {
+    let wanted: Vec<_> =
+        types.iter().enumerate().map(|(i, (t, m))| format!("({i},{t}::oid,{m})")).collect();
+    let sql = format!(
+        "SELECT w.i, coalesce(format_type(w.t, w.m), '???'), {} \
+         FROM (VALUES {}) w(i, t, m) LEFT JOIN pg_type t ON t.oid = w.t {} ORDER BY w.i",
+        kinds::COLUMNS,
+        wanted.join(","),
+        kinds::JOINS
+    );
+    let rows = wire.query(&sql).await?;
+    let named = |r: &Row| (text(r, 1), kinds::kind(number(r, 2), &text(r, 3), &text(r, 4)));
+    Ok(rows.iter().map(named).collect())
+}

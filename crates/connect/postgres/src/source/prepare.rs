@@ -1,0 +1,317 @@
+//! Everything before the first change: look at the server, the tables, the publication and the slot,
+//! and refuse whatever would lose or repeat a change.
+
+use super::catalog::{self, Table, Which};
+use super::publication::{self, slot_name};
+use super::shape::{self, Shape};
+use super::slot::{self, Exported, Life, Slot};
+use super::snapshot::{self, Snapshotting};
+use super::trouble::Trouble;
+use super::wire::{Purpose, Wire};
+use crate::connect::Address;
+use rowcast_core::{
+    Epoch, Point, Position, Publish, Resume, SourceError, SourceSpec, Start, parse_path, quote,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+/// The oldest server that sends messages in the stream.
+pub(crate) const VERSION_MIN: u32 = 140_000;
+
+/// A source that is ready to stream.
+pub(crate) struct Prepared {
+    /// Streams already.
+    pub(crate) stream: Wire,
+    /// For questions on the way.
+    pub(crate) sql: Wire,
+    /// One table and one shape per entity.
+    pub(crate) tables: Vec<Table>,
+    pub(crate) shapes: Vec<Shape>,
+    /// Where the stream goes on.
+    pub(crate) position: Position,
+    /// A new history that replaces another one.
+    pub(crate) fresh: bool,
+    /// What is still to be copied.
+    pub(crate) snapshot: Option<Snapshotting>,
+}
+
+struct Server {
+    version: u32,
+    system: String,
+    timeline: String,
+    database: String,
+}
+
+/// Where a published table is: its schema and its name. A bare name lies in `public`.
+pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
+    let parts = parse_path(&publish.table).map_err(|e| e.to_string())?;
+    match <[String; 2]>::try_from(parts) {
+        Ok([schema, table]) => Ok((schema, table)),
+        Err(mut parts) if parts.len() == 1 => Ok(("public".into(), parts.remove(0))),
+        Err(_) => Err(format!("{:?} must be written SCHEMA.TABLE", publish.table)),
+    }
+}
+
+/// Prepares a start.
+pub(crate) struct Prepare<'a> {
+    pub(crate) address: &'a Address,
+    pub(crate) spec: &'a SourceSpec,
+    pub(crate) trouble: &'a Trouble,
+}
+
+impl Prepare<'_> {
+    /// Does all of it.
+    pub(crate) async fn run(&self, start: &Start) -> Result<Prepared, SourceError> {
+        let name = slot_name(&self.spec.service);
+        let mut sql = self.connect(Purpose::Sql).await?;
+        let mut stream = self.connect(Purpose::Replication).await?;
+        let server = self.server(&mut sql, &mut stream).await?;
+        let (tables, shapes) = self.tables(&mut sql).await?;
+        let found = publication::ensure(&mut sql, &name, &tables, self.trouble).await?;
+        let slot = Slot::find(&mut sql, &name).await;
+        let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
+        if let Some(Slot { active_pid: Some(pid), .. }) = &slot {
+            return Err(slot::busy(&mut sql, &name, Some(pid), self.trouble).await);
+        }
+        let identity = identity(&server, &name);
+        let mut fresh = false;
+        let resume = match start {
+            Start::After(resume) => {
+                self.same_history(identity, &name, slot.as_ref(), resume)?;
+                Some(resume)
+            }
+            Start::Beginning => {
+                if let Some(slot) = &slot {
+                    if !publication::never_used(found.as_ref(), slot.confirmed) {
+                        return Err(self.left_over(&name));
+                    }
+                    self.drop_slot(&mut sql, &name).await?;
+                }
+                None
+            }
+            Start::Afresh => {
+                fresh = true;
+                if slot.is_some() {
+                    self.drop_slot(&mut sql, &name).await?;
+                }
+                None
+            }
+        };
+        let made = match resume {
+            Some(_) => None,
+            None => Some(self.make_slot(&mut sql, &mut stream, &name, &server).await?),
+        };
+        let position = match (resume, &made) {
+            (Some(resume), _) => resume.position,
+            (None, Some(made)) => {
+                let epoch = Epoch { identity, birth: made.consistent.value() };
+                Position::new(epoch, made.consistent)
+            }
+            (None, None) => return Err(self.trouble.bug("a start without a slot")),
+        };
+        let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
+        let todo = snapshot::todo(&self.spec.entities, &tables, &shapes, snapshots);
+        let snapshot = match (todo.is_empty(), made) {
+            (true, _) => None,
+            (false, Some(made)) => Some(Snapshotting::open(self, todo, &made).await?),
+            (false, None) => Some(self.later_snapshot(&name, &server, todo).await?),
+        };
+        self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
+        Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot })
+    }
+
+    /// One connection.
+    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Wire, SourceError> {
+        let connected = Wire::connect(self.address, "rowcast", purpose).await;
+        connected.map_err(|e| {
+            let denied = e.state() == Some("42501") && purpose == Purpose::Replication;
+            let error = self.trouble.wire("no session", e);
+            match error {
+                SourceError::Setup { service, source, .. } if denied => SourceError::Setup {
+                    service,
+                    what: "the role may not replicate".into(),
+                    help: "let a superuser run: ALTER ROLE the_role REPLICATION".into(),
+                    source,
+                },
+                other => other,
+            }
+        })
+    }
+
+    async fn server(&self, sql: &mut Wire, stream: &mut Wire) -> Result<Server, SourceError> {
+        const WHAT: &str = "the server's identity cannot be read";
+        let rows = sql
+            .query(
+                "SELECT current_setting('server_version_num'), pg_is_in_recovery(), \
+                 current_setting('wal_level'), \
+                 (SELECT oid FROM pg_database WHERE datname = current_database())",
+            )
+            .await
+            .map_err(|e| self.trouble.wire(WHAT, e))?;
+        let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
+        let version = text(0).parse().unwrap_or_default();
+        if version < VERSION_MIN {
+            let what = format!("its PostgreSQL is {}, and 14 is the oldest supported", version / 10_000);
+            return Err(self.trouble.setup(what, "upgrade the server"));
+        }
+        if text(1) == "t" {
+            return Err(self.trouble.setup(
+                "the server is a standby",
+                "let the service's `database` name the primary",
+            ));
+        }
+        if text(2) != "logical" {
+            return Err(self.trouble.setup(
+                format!("wal_level is {}", text(2)),
+                "let a superuser run: ALTER SYSTEM SET wal_level = logical; then restart the server",
+            ));
+        }
+        let system = stream.query("IDENTIFY_SYSTEM").await;
+        let system = system.map_err(|e| self.trouble.wire(WHAT, e))?;
+        let of = |i: usize| system.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
+        let database = format!("{} {}", of(3), text(3));
+        Ok(Server { version, system: of(0), timeline: of(1), database })
+    }
+
+    async fn tables(&self, sql: &mut Wire) -> Result<(Vec<Table>, Vec<Shape>), SourceError> {
+        let places = self.spec.entities.iter().map(|e| {
+            place(e).map_err(|what| SourceError::Schema {
+                service: self.spec.service.clone(),
+                entity: e.entity.clone(),
+                what,
+                help: "correct the entity's `table`".into(),
+            })
+        });
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let found = catalog::tables(sql, Which::Named(&places)).await;
+        let found = found.map_err(|e| self.trouble.wire("its tables cannot be read", e))?;
+        let (mut tables, mut shapes) = (Vec::new(), Vec::new());
+        for (publish, (schema, name)) in self.spec.entities.iter().zip(&places) {
+            let table = found.iter().find(|t| t.schema == *schema && t.name == *name);
+            let table = table.ok_or_else(|| SourceError::Schema {
+                service: self.spec.service.clone(),
+                entity: publish.entity.clone(),
+                what: format!("there is no table {}", rowcast_core::quote_path(&[schema, name])),
+                help: "create the table, or correct the entity's `table`".into(),
+            })?;
+            shapes.push(
+                shape::of_table(table, publish).map_err(|u| self.trouble.unfit(publish, &u))?,
+            );
+            tables.push(table.clone());
+        }
+        Ok((tables, shapes))
+    }
+
+    /// Refuses to go on in a history that is not the log's, or that has moved on without it.
+    fn same_history(
+        &self,
+        identity: u64,
+        name: &str,
+        slot: Option<&Slot>,
+        resume: &Resume,
+    ) -> Result<(), SourceError> {
+        let epoch = |what: String| Err(self.trouble.epoch(what));
+        if resume.position.epoch.identity != identity || !matches!(resume.position.point, Point::Lsn(_))
+        {
+            return epoch(
+                "the database is another one, was restored, or lives on another timeline".into(),
+            );
+        }
+        let Some(slot) = slot else {
+            return epoch(format!("replication slot {name} is gone, and with it what it kept"));
+        };
+        if slot.plugin != "pgoutput" || !slot.here {
+            return epoch(format!("replication slot {name} is not the one that was made for it"));
+        }
+        if let Some(reason) = &slot.lost {
+            return epoch(format!("the server gave up replication slot {name} ({reason})"));
+        }
+        match slot.confirmed {
+            Some(confirmed) if confirmed.value() <= resume.position.point.value() => Ok(()),
+            _ => epoch(format!(
+                "replication slot {name} was made anew or moved on to {}, past {}, where the event \
+                 log ends",
+                slot.confirmed.unwrap_or(Point::Lsn(0)),
+                resume.position.point
+            )),
+        }
+    }
+
+    fn left_over(&self, name: &str) -> SourceError {
+        self.trouble.epoch(format!(
+            "the event log is empty, but replication slot {name} was used before: a data directory \
+             was lost, or another one belongs to this service"
+        ))
+    }
+
+    async fn drop_slot(&self, sql: &mut Wire, name: &str) -> Result<(), SourceError> {
+        let drop = format!("SELECT pg_drop_replication_slot({})", catalog::literal(name));
+        match sql.query(&drop).await {
+            Ok(_) => Ok(()),
+            Err(e) if e.state() == Some("55006") => {
+                Err(slot::busy(sql, name, None, self.trouble).await)
+            }
+            Err(e) => Err(self.trouble.wire("the old slot cannot be dropped", e)),
+        }
+    }
+
+    async fn make_slot(
+        &self,
+        sql: &mut Wire,
+        stream: &mut Wire,
+        name: &str,
+        server: &Server,
+    ) -> Result<Exported, SourceError> {
+        publication::note(sql, name, None).await;
+        tracing::debug!(slot = name, "making the slot; this waits for open transactions");
+        let made = slot::create(stream, name, Life::Permanent, server.version).await;
+        let made = made.map_err(|e| self.trouble.wire("the replication slot cannot be made", e))?;
+        publication::note(sql, name, Some(made.consistent)).await;
+        Ok(made)
+    }
+
+    /// A snapshot beside the running slot. Its own slot ends as soon as the readers hold it.
+    async fn later_snapshot(
+        &self,
+        name: &str,
+        server: &Server,
+        todo: Vec<snapshot::Todo>,
+    ) -> Result<Snapshotting, SourceError> {
+        let mut beside = self.connect(Purpose::Replication).await?;
+        let name = format!("{name}_{:08x}", rand::random::<u32>());
+        let made = slot::create(&mut beside, &name, Life::Temporary, server.version).await;
+        let made = made.map_err(|e| self.trouble.wire("no slot for a snapshot can be made", e))?;
+        Snapshotting::open(self, todo, &made).await
+    }
+
+    async fn begin_stream(
+        &self,
+        sql: &mut Wire,
+        stream: &mut Wire,
+        name: &str,
+        from: Point,
+    ) -> Result<(), SourceError> {
+        let quoted = quote(name);
+        let command = format!(
+            "START_REPLICATION SLOT {quoted} LOGICAL {from} (proto_version '1', \
+             publication_names {}, messages 'true')",
+            catalog::literal(&quoted)
+        );
+        match stream.stream(&command).await {
+            Ok(()) => Ok(()),
+            Err(e) if e.state() == Some("55006") => {
+                Err(slot::busy(sql, name, None, self.trouble).await)
+            }
+            Err(e) => Err(self.trouble.wire("streaming does not begin", e)),
+        }
+    }
+}
+
+/// What makes a history this one and no other.
+fn identity(server: &Server, slot: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    for part in [&server.system, &server.timeline, &server.database, slot] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.digest()
+}

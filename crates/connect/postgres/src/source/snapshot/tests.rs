@@ -1,0 +1,47 @@
+use super::*;
+
+fn key(columns: &[(&str, &str, &str)]) -> Vec<KeyColumn> {
+    let column = |(name, native, operators): &(&str, &str, &str)| KeyColumn {
+        name: (*name).into(),
+        native: (*native).into(),
+        operators: (*operators).into(),
+    };
+    columns.iter().map(column).collect()
+}
+
+#[test]
+fn a_cursor_reads_back_and_belongs_to_its_key() {
+    let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
+    let cursor = write_cursor(16_400, &id, &[b"7".to_vec(), "ü'x".as_bytes().to_vec()]);
+    assert_eq!(read_cursor(&cursor, &id), Some(vec!["7".into(), "ü'x".into()]));
+    let other = key(&[("b", "text", "pg_catalog"), ("a", "integer", "pg_catalog")]);
+    assert_eq!(read_cursor(&cursor, &other), None);
+    assert_eq!(read_cursor(&[0xff, 0xff], &id), None);
+}
+
+#[test]
+fn going_on_after_a_row_compares_whole_keys() {
+    let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
+    let values = ["7".to_string(), "it's".to_string()];
+    assert_eq!(after(&id, &values), "(\"a\", \"b\") > ('7'::integer, 'it''s'::text)");
+}
+
+#[test]
+fn an_extension_compares_by_its_own_operators() {
+    let id = key(&[("a", "public.citext", "public"), ("b", "integer", "pg_catalog")]);
+    let values = ["x".to_string(), "1".to_string()];
+    assert_eq!(
+        after(&id, &values),
+        "\"a\" OPERATOR(\"public\".>=) 'x'::public.citext AND (\"a\" OPERATOR(\"public\".>) \
+         'x'::public.citext OR ((\"b\") > ('1'::integer)))"
+    );
+}
+
+#[test]
+fn keys_of_different_entities_and_splits_differ() {
+    let mut scratch = Vec::new();
+    let mut hash = |entity, key: &[&[u8]]| key_hash(entity, key.iter().copied(), &mut scratch);
+    assert_ne!(hash(0, &[b"ab", b"c"]), hash(0, &[b"a", b"bc"]));
+    assert_ne!(hash(0, &[b"a"]), hash(1, &[b"a"]));
+    assert_eq!(hash(3, &[b"a"]), hash(3, &[b"a"]));
+}

@@ -1,0 +1,84 @@
+//! From what went wrong on the wire to what the engine is told.
+
+use super::shape::Unfit;
+use super::wire::WireError;
+use crate::connect::Fault;
+use rowcast_core::{Publish, ServiceName, SourceError};
+use std::io;
+
+/// Makes the errors of one service's source.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble(pub(crate) ServiceName);
+
+impl Trouble {
+    /// An error of the wire while doing `what`.
+    pub(crate) fn wire(&self, what: &str, error: WireError) -> SourceError {
+        let service = self.0.clone();
+        match error.fault() {
+            Fault::Outage => SourceError::Unreachable { service, source: Box::new(error) },
+            Fault::Setup | Fault::Schema => {
+                let help = setup_help(&error);
+                SourceError::Setup { service, what: what.into(), help, source: Some(Box::new(error)) }
+            }
+            Fault::Data => SourceError::Data { service, what: format!("{what}: {error}") },
+        }
+    }
+
+    /// A missing setting, privilege or object.
+    pub(crate) fn setup(&self, what: impl Into<String>, help: impl Into<String>) -> SourceError {
+        let (service, what, help) = (self.0.clone(), what.into(), help.into());
+        SourceError::Setup { service, what, help, source: None }
+    }
+
+    /// A table that cannot be published.
+    pub(crate) fn unfit(&self, publish: &Publish, unfit: &Unfit) -> SourceError {
+        SourceError::Schema {
+            service: self.0.clone(),
+            entity: publish.entity.clone(),
+            what: unfit.what.clone(),
+            help: unfit.help_with_fix(),
+        }
+    }
+
+    /// Another history. There is one thing to type, whatever the reason.
+    pub(crate) fn epoch(&self, what: impl Into<String>) -> SourceError {
+        let help = format!(
+            "if the copies may be built again from a new snapshot, run `rowcast run --resnapshot {}`; \
+             changes that the old history still held are then read as part of the snapshot",
+            self.0
+        );
+        SourceError::Epoch { service: self.0.clone(), what: what.into(), help }
+    }
+
+    /// Bytes that make no sense.
+    pub(crate) fn data(&self, what: impl ToString) -> SourceError {
+        SourceError::Data { service: self.0.clone(), what: what.to_string() }
+    }
+
+    /// A broken law of ours.
+    pub(crate) fn bug(&self, what: impl Into<String>) -> SourceError {
+        SourceError::Bug { service: self.0.clone(), what: what.into() }
+    }
+
+    /// The connection, or what stands for it, is gone.
+    pub(crate) fn lost(&self, why: &'static str) -> SourceError {
+        let source = io::Error::new(io::ErrorKind::ConnectionAborted, why);
+        SourceError::Unreachable { service: self.0.clone(), source: Box::new(source) }
+    }
+}
+
+fn setup_help(error: &WireError) -> String {
+    match error.state() {
+        Some("28P01" | "28000") => {
+            "check user and password in the service's `database`, and the server's pg_hba.conf; for \
+             replication the server needs a line for the database itself, as for any connection"
+        }
+        Some("3D000") => "check the database's name in the service's `database`",
+        Some("42501") => {
+            "grant what is missing; `rowcast check` prints the statements for everything capture \
+             needs"
+        }
+        _ => "run `rowcast check`: it looks at everything capture needs and says what to do",
+    }
+    .into()
+}
