@@ -2,6 +2,7 @@
 
 use rowcast_core::Database;
 use rowcast_sqlite::SqliteDatabase;
+use rowcast_testkit::sink_suite::SinkHarness;
 use rowcast_testkit::source_suite::{Cell, SourceHarness};
 use rusqlite::Connection;
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ impl File {
     }
 
     /// All rows of a query as text.
-    pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Cell>> {
+    pub(crate) fn select(&self, query: &str) -> Vec<Vec<Cell>> {
         let connection = self.connect();
         let mut query = connection.prepare(query).unwrap();
         let width = query.column_count();
@@ -86,6 +87,29 @@ impl SourceHarness for File {
 
     async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>> {
         let columns: Vec<_> = columns.iter().map(|c| rowcast_core::quote(c)).collect();
-        File::rows(self, &format!("SELECT {} FROM {table}", columns.join(", ")))
+        self.select(&format!("SELECT {} FROM {table}", columns.join(", ")))
+    }
+}
+
+#[async_trait::async_trait]
+impl SinkHarness for File {
+    fn database(&self) -> Arc<dyn Database> {
+        Arc::new(self.database())
+    }
+
+    async fn execute(&self, statements: &[&str]) {
+        let connection = self.connect();
+        for statement in statements {
+            let run = connection.execute_batch(statement);
+            run.unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+    }
+
+    async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>> {
+        let there = format!("SELECT 1 FROM sqlite_schema WHERE name = '{table}'");
+        if self.select(&there).is_empty() {
+            return Vec::new();
+        }
+        SourceHarness::rows(self, table, columns).await
     }
 }

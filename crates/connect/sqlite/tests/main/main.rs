@@ -1,4 +1,5 @@
 //! The seams' laws over real files, with writers that know nothing of us.
 
 mod file;
+mod sink_laws;
 mod source_laws;
