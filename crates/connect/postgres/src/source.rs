@@ -57,11 +57,9 @@ impl PostgresSource {
 impl Source for PostgresSource {
     async fn start(&mut self, from: Start) -> Result<(), SourceError> {
         self.running = None;
-        let (running, started) = Running::begin(&self.address, &self.spec, from)
-            .map_err(|e| SourceError::Unreachable {
-                service: self.spec.service.clone(),
-                source: Box::new(e),
-            })?;
+        let (running, started) = Running::begin(&self.address, &self.spec, from).map_err(|e| {
+            SourceError::Unreachable { service: self.spec.service.clone(), source: Box::new(e) }
+        })?;
         self.running = Some(running);
         let started = started.await;
         started.map_err(|_| self.trouble().bug("the capturing thread ended"))?

@@ -68,8 +68,7 @@ pub(crate) struct Assembler {
 
 impl Assembler {
     pub(crate) fn new(shapes: Vec<Shape>, from: Position, bytes_max: usize) -> Self {
-        let entity =
-            |shape| Announced { shape, told: false, since: 0, place: (u64::MAX, 0) };
+        let entity = |shape| Announced { shape, told: false, since: 0, place: (u64::MAX, 0) };
         Self {
             builder: BatchBuilder::new(),
             number: 0,
@@ -285,7 +284,12 @@ impl Assembler {
 
     /// A batch of a chunk's rows, without those that the stream has newer. Only between transactions
     /// and when nothing is in the making; never moves the position.
-    pub(crate) fn chunk(&mut self, chunk: &Chunk, name: EntityName, snapshot: &Snapshotting) -> Batch {
+    pub(crate) fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        name: EntityName,
+        snapshot: &Snapshotting,
+    ) -> Batch {
         if self.entities[chunk.entity].shape.id != chunk.shape.id {
             self.reshape(chunk.entity, (*chunk.shape).clone(), 0);
         }

@@ -340,9 +340,10 @@ impl<'a> Capture<'a> {
     /// Chunks wait until the stream was handed out up to L, and for the end of a transaction.
     fn chunks_may_go(&self) -> bool {
         let assembler = &self.flow.assembler;
-        self.flow.snapshot.as_ref().is_some_and(|s| {
-            assembler.at_boundary() && assembler.reached().point.value() >= s.at
-        })
+        self.flow
+            .snapshot
+            .as_ref()
+            .is_some_and(|s| assembler.at_boundary() && assembler.reached().point.value() >= s.at)
     }
 
     async fn waiting_chunk(&mut self) -> Result<(), Stop> {
@@ -356,10 +357,7 @@ impl<'a> Capture<'a> {
         }
     }
 
-    async fn chunk(
-        &mut self,
-        chunk: Option<Result<Chunk, Failure>>,
-    ) -> Result<(), Stop> {
+    async fn chunk(&mut self, chunk: Option<Result<Chunk, Failure>>) -> Result<(), Stop> {
         let chunk = match chunk {
             Some(Ok(chunk)) => chunk,
             Some(Err(Failure::Changed)) => return Err(Stop::Again),
@@ -435,5 +433,3 @@ impl Task {
         Ok(wire.insert(made))
     }
 }
-
-

@@ -107,12 +107,10 @@ mod tests {
 
     #[test]
     fn null_is_not_the_text_that_looks_like_it() {
-        assert_eq!(read(b"\\N\t\\\\N\t\tN"), [
-            None,
-            Some(b"\\N".to_vec()),
-            Some(b"".to_vec()),
-            Some(b"N".to_vec())
-        ]);
+        assert_eq!(
+            read(b"\\N\t\\\\N\t\tN"),
+            [None, Some(b"\\N".to_vec()), Some(b"".to_vec()), Some(b"N".to_vec())]
+        );
         assert!(values(b"a\\", &mut Vec::new(), |_| {}).is_err());
     }
 

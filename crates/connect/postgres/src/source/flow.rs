@@ -114,7 +114,9 @@ impl Flow {
                 self.behind = 0;
                 Ok(Step::Next)
             }
-            (backend::COPY_DATA_TAG, _) => Err(self.trouble.data("an unknown kind of message").into()),
+            (backend::COPY_DATA_TAG, _) => {
+                Err(self.trouble.data("an unknown kind of message").into())
+            }
             (backend::ERROR_RESPONSE_TAG, body) => {
                 let error = server_error(body);
                 if error.state == "42704" || error.state == "55000" {

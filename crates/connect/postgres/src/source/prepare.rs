@@ -150,7 +150,8 @@ impl Prepare<'_> {
         let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
         let version = text(0).parse().unwrap_or_default();
         if version < VERSION_MIN {
-            let what = format!("its PostgreSQL is {}, and 14 is the oldest supported", version / 10_000);
+            let what =
+                format!("its PostgreSQL is {}, and 14 is the oldest supported", version / 10_000);
             return Err(self.trouble.setup(what, "upgrade the server"));
         }
         if text(1) == "t" {
@@ -210,7 +211,8 @@ impl Prepare<'_> {
         resume: &Resume,
     ) -> Result<(), SourceError> {
         let epoch = |what: String| Err(self.trouble.epoch(what));
-        if resume.position.epoch.identity != identity || !matches!(resume.position.point, Point::Lsn(_))
+        if resume.position.epoch.identity != identity
+            || !matches!(resume.position.point, Point::Lsn(_))
         {
             return epoch(
                 "the database is another one, was restored, or lives on another timeline".into(),

@@ -12,7 +12,8 @@ pub(crate) fn slot_name(service: &ServiceName) -> String {
     format!("rowcast_{}", service.as_str().replace('-', "_"))
 }
 
-const PUBLISH: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+const PUBLISH: &str =
+    "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
 
 /// A publication as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,8 +26,8 @@ impl Question<'_> {
         sql: &mut Wire,
     ) -> Result<(Table, Vec<(String, Kind)>), SourceError> {
         let sent = self.table.columns.iter().filter(|c| c.generated.is_none()).count();
-        let fits = sent == self.relation.columns.len()
-            && strangers(self.relation, self.table).is_empty();
+        let fits =
+            sent == self.relation.columns.len() && strangers(self.relation, self.table).is_empty();
         if fits && !self.again {
             return Ok((self.table.clone(), vec![]));
         }

@@ -134,7 +134,8 @@ pub(crate) fn of_relation(
         .map(|c| match known(table, c.name.as_str(), c.type_oid, c.type_modifier) {
             Some(column) => column.clone(),
             None => {
-                let (native, kind) = strangers.next().cloned().unwrap_or(("???".into(), Kind::Other));
+                let (native, kind) =
+                    strangers.next().cloned().unwrap_or(("???".into(), Kind::Other));
                 TableColumn {
                     name: c.name.clone(),
                     type_oid: c.type_oid,
@@ -206,7 +207,10 @@ fn shape(
         }
         if !published(column) {
             return Err(Unfit::new(
-                format!("{} is part of {name}'s key but not among the published fields", quote(column)),
+                format!(
+                    "{} is part of {name}'s key but not among the published fields",
+                    quote(column)
+                ),
                 format!("add \"{column}\" to the entity's `fields`"),
             ));
         }

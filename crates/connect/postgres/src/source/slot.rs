@@ -104,7 +104,9 @@ pub(crate) async fn create(
         170_000.. if life == Life::Permanent => {
             match wire.query(&format!("{begin} (SNAPSHOT 'export', FAILOVER true)")).await {
                 // Syntax, or a server that cannot: without it, then.
-                Err(WireError::Server(e)) if matches!(&e.state[..], "42601" | "0A000" | "55000") => {
+                Err(WireError::Server(e))
+                    if matches!(&e.state[..], "42601" | "0A000" | "55000") =>
+                {
                     wire.query(&format!("{begin} (SNAPSHOT 'export')")).await?
                 }
                 other => other?,

@@ -18,7 +18,12 @@ impl Trouble {
             Fault::Outage => SourceError::Unreachable { service, source: Box::new(error) },
             Fault::Setup | Fault::Schema => {
                 let help = setup_help(&error);
-                SourceError::Setup { service, what: what.into(), help, source: Some(Box::new(error)) }
+                SourceError::Setup {
+                    service,
+                    what: what.into(),
+                    help,
+                    source: Some(Box::new(error)),
+                }
             }
             Fault::Data => SourceError::Data { service, what: format!("{what}: {error}") },
         }

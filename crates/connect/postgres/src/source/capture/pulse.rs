@@ -2,8 +2,8 @@
 //! on, and give an idle database's log something of ours to pass.
 
 use super::{
-    CONFIRM_WITHIN, Capture, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN, PREFIX,
-    POSITION_EVERY, SILENCE_MAX, STATUS_EVERY, Stop,
+    CONFIRM_WITHIN, Capture, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN, POSITION_EVERY,
+    PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
 };
 use crate::source::catalog::literal;
 use crate::source::wire::{Wire, WireError};

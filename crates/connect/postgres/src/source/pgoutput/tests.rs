@@ -12,7 +12,10 @@ fn a_recorded_relation_reads_as_the_table() {
     assert_eq!((relation.oid, relation.namespace.as_str()), (0x400c, "public"));
     assert_eq!((relation.name.as_str(), relation.identity), ("t", b'd'));
     let id = &relation.columns[0];
-    assert_eq!((id.identity, id.name.as_str(), id.type_oid, id.type_modifier), (true, "id", 23, -1));
+    assert_eq!(
+        (id.identity, id.name.as_str(), id.type_oid, id.type_modifier),
+        (true, "id", 23, -1)
+    );
     assert!(!relation.columns[1].identity);
 }
 
@@ -40,7 +43,8 @@ fn a_recorded_truncate_names_all_its_tables() {
 fn a_recorded_transaction_says_where_it_ends() {
     let begin = b"B\0\0\0\0\x01\x6b\x37\x40\0\x02\xf0\x12\x34\x56\x78\x9a\0\0\x02\xe1";
     assert!(matches!(parse(begin), Ok(Message::Begin { commit: 0x16b_3740, .. })));
-    let commit = b"C\0\0\0\0\0\x01\x6b\x37\x40\0\0\0\0\x01\x6b\x37\x70\0\x02\xf0\x12\x34\x56\x78\x9a";
+    let commit =
+        b"C\0\0\0\0\0\x01\x6b\x37\x40\0\0\0\0\x01\x6b\x37\x70\0\x02\xf0\x12\x34\x56\x78\x9a";
     assert_eq!(parse(commit), Ok(Message::Commit { commit: 0x16b_3740, end: 0x16b_3770 }));
 }
 

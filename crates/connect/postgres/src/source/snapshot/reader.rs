@@ -96,7 +96,9 @@ impl Reader {
                     making.line(frame.body)?;
                     false
                 }
-                backend::ERROR_RESPONSE_TAG => return Err(WireError::from(server_error(frame.body)).into()),
+                backend::ERROR_RESPONSE_TAG => {
+                    return Err(WireError::from(server_error(frame.body)).into());
+                }
                 tag => tag == backend::READY_FOR_QUERY_TAG,
             };
             self.wire.consume(size);
