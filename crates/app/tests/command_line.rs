@@ -1,0 +1,284 @@
+//! What a person types and reads: every command through the real binary, between SQLite files.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use rowcast_testkit::process::{Finished, Rowcast};
+use rowcast_testkit::wait::eventually;
+use rusqlite::Connection;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+const CONFIG: &str = r#"
+[service.customer]
+database = "sqlite:customers.db"
+
+[service.customer.publish.customer]
+table = "customers"
+fields = ["id", "name"]
+
+[service.order]
+database = "sqlite:orders.db"
+
+[service.order.subscribe."customer.customer"]
+into = "customer_copy"
+fields = { id = "id", customer_name = "name" }
+
+[server]
+listen = "127.0.0.1:0"
+"#;
+
+fn rowcast(config: &str) -> Rowcast {
+    Rowcast::new(env!("CARGO_BIN_EXE_rowcast"), config)
+}
+
+fn sql(file: &Path, statements: &str) {
+    let db = Connection::open(file).unwrap();
+    db.busy_timeout(LONG).unwrap();
+    db.execute_batch(statements).unwrap();
+}
+
+fn names(file: &Path) -> Vec<String> {
+    let db = Connection::open(file).unwrap();
+    db.busy_timeout(LONG).unwrap();
+    let Ok(mut query) = db.prepare("SELECT customer_name FROM customer_copy ORDER BY id") else {
+        return Vec::new();
+    };
+    query.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Two services, three customers, no copy yet.
+fn services() -> Rowcast {
+    let rowcast = rowcast(CONFIG);
+    sql(
+        &rowcast.path("customers.db"),
+        "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, email TEXT);
+         INSERT INTO customers VALUES (1, 'Ada', 'a@x'), (2, 'Grace', 'g@x'), (3, 'Alan', 't@x')",
+    );
+    sql(&rowcast.path("orders.db"), "CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+    rowcast
+}
+
+async fn run(rowcast: &Rowcast, args: &[&str]) -> Finished {
+    rowcast.run(LONG, args).await
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[tokio::test]
+async fn from_check_to_a_copy_and_back_to_rest() {
+    let rowcast = services();
+    let checked = run(&rowcast, &["check"]).await.good();
+    assert!(checked.stdout.contains("`rowcast run` can start"), "{}", checked.said());
+    let caught_up = run(&rowcast, &["run", "--until-caught-up"]).await.good();
+    assert!(caught_up.stderr.contains("caught up"), "{}", caught_up.said());
+    assert_eq!(names(&rowcast.path("orders.db")), ["Ada", "Grace", "Alan"]);
+
+    let tail = run(&rowcast, &["tail", "customer.customer", "--from", "beginning"]).await.good();
+    assert!(tail.stdout.contains("customer.customer  read"), "{}", tail.said());
+    assert!(tail.stdout.contains("name=Ada"), "{}", tail.said());
+    assert!(!tail.stdout.contains("a@x"), "what is not published is not in the log");
+
+    let stat = run(&rowcast, &["log", "stat"]).await.good();
+    assert!(stat.stdout.contains("customer"), "{}", stat.said());
+    let stat = json(&run(&rowcast, &["log", "stat", "--json"]).await.good().stdout);
+    assert_eq!(stat["streams"][0]["stream"], "customer");
+    let check = run(&rowcast, &["log", "check"]).await.good();
+    assert!(check.stdout.contains("All good: 1 stream."), "{}", check.said());
+    let check = json(&run(&rowcast, &["log", "check", "--json"]).await.good().stdout);
+    assert_eq!(check["streams"][0]["problems"], Value::Array(vec![]));
+}
+
+#[tokio::test]
+async fn a_running_instance_can_be_asked_waited_for_and_stopped() {
+    let rowcast = services();
+    let mut running = rowcast.start(&["run"]);
+    running.says(LONG, "route customer:order: live").await;
+
+    let status = json(&run(&rowcast, &["status", "--json"]).await.good().stdout);
+    assert_eq!(status["services"][0]["name"], "customer");
+    assert_eq!(status["services"][0]["state"], "capturing");
+    assert_eq!(status["routes"][0]["from"], "customer");
+    assert_eq!(status["routes"][0]["to"], "order");
+    assert_eq!(status["routes"][0]["state"], "live");
+    assert_eq!(status["routes"][0]["parked"], 0);
+    assert!(status["routes"][0]["error"].is_null());
+    let people = run(&rowcast, &["status"]).await.good();
+    assert!(people.stdout.contains("customer → order"), "{}", people.said());
+    assert!(people.stdout.contains("● live"), "{}", people.said());
+
+    sql(&rowcast.path("customers.db"), "UPDATE customers SET name = 'Lady Ada' WHERE id = 1");
+    eventually(LONG, "the update", async || {
+        names(&rowcast.path("orders.db")).first().is_some_and(|n| n == "Lady Ada")
+    })
+    .await;
+    let status = json(&run(&rowcast, &["status", "--json"]).await.good().stdout);
+    let position = status["services"][0]["position"].as_str().unwrap().to_string();
+    let wait = ["wait", "--route", "customer:order", "--position", &position];
+    let arrived = run(&rowcast, &wait).await.good();
+    assert!(arrived.stdout.contains("has arrived over customer:order"), "{}", arrived.said());
+    let late = ["wait", "--route", "customer:order", "--position", "999999", "--timeout", "100ms"];
+    let late = run(&rowcast, &late).await;
+    assert_eq!(late.code(), Some(1), "{}", late.said());
+    assert!(late.stderr.contains("did not arrive"), "{}", late.said());
+    let wrong = run(&rowcast, &["wait", "--route", "a:b", "--position", "1"]).await;
+    assert_eq!(wrong.code(), Some(2), "{}", wrong.said());
+
+    let tail = run(&rowcast, &["tail", "customer", "--json", "--limit", "1"]).await.good();
+    let event = json(&tail.stdout);
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["subject"], "customer");
+    let log = run(&rowcast, &["log", "check"]).await.good();
+    assert!(log.stdout.contains("All good"), "{}", log.said());
+
+    let second = run(&rowcast, &["run"]).await;
+    assert_eq!(second.code(), Some(1), "{}", second.said());
+    assert!(second.stderr.contains("error[DATA-LOCKED]"), "{}", second.said());
+    assert!(second.stderr.contains(&format!("process {}", running.id())), "{}", second.said());
+
+    let stopped = running.terminate(LONG).await.good();
+    assert!(stopped.stderr.contains("stopped"), "{}", stopped.said());
+    assert!(!rowcast.path("rowcast-data/run.json").exists());
+    let nobody = run(&rowcast, &["status"]).await;
+    assert_eq!(nobody.code(), Some(1), "{}", nobody.said());
+    assert!(nobody.stderr.contains("no `rowcast run` is running"), "{}", nobody.said());
+}
+
+#[tokio::test]
+async fn tail_follows_a_running_instance() {
+    let rowcast = services();
+    let mut running = rowcast.start(&["run"]);
+    running.says(LONG, "route customer:order: live").await;
+    let mut tail = rowcast.start(&["tail", "customer.customer", "--from", "end", "--limit", "2"]);
+    // It cannot say that it has found the end, so changes are made until it shows two of them.
+    let mut id = 100;
+    eventually(LONG, "the tail to see two changes", async || {
+        id += 1;
+        let insert = format!("INSERT INTO customers (id, name) VALUES ({id}, 'Emmy')");
+        sql(&rowcast.path("customers.db"), &insert);
+        !tail.is_running()
+    })
+    .await;
+    let tail = tail.wait(LONG).await.good();
+    assert_eq!(tail.stdout.lines().count(), 2, "{}", tail.said());
+    assert!(tail.stdout.lines().all(|l| l.contains("create") && l.contains("name=Emmy")));
+    running.terminate(LONG).await.good();
+}
+
+#[tokio::test]
+async fn a_file_with_five_mistakes_gets_five_answers() {
+    let rowcast = rowcast(include_str!("../src/config/tests/five_mistakes.toml"));
+    let checked = run(&rowcast, &["check"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    let expected = include_str!("../src/config/tests/five_mistakes.txt");
+    assert!(checked.stderr.starts_with(expected), "{}", checked.said());
+    assert!(checked.stderr.contains("error[CONFIG]: rowcast.toml has 5 mistakes"));
+    let started = run(&rowcast, &["run"]).await;
+    assert_eq!(started.code(), Some(2), "{}", started.said());
+}
+
+#[tokio::test]
+async fn init_proposes_what_it_finds_and_never_overwrites() {
+    let rowcast = services();
+    std::fs::remove_file(rowcast.path("rowcast.toml")).unwrap();
+    sql(&rowcast.path("customers.db"), "CREATE TABLE notes (text TEXT)");
+    let from_to = ["init", "--from", "sqlite:customers.db", "--to", "sqlite:orders.db"];
+    let written = run(&rowcast, &from_to).await.good();
+    assert!(written.stdout.contains("wrote rowcast.toml"), "{}", written.said());
+    let text = std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap();
+    assert!(text.contains("[service.customers.publish.customers]"), "{text}");
+    assert!(text.contains("[service.orders.subscribe.\"customers.customers\"]"), "{text}");
+    run(&rowcast, &["check"]).await.good();
+    run(&rowcast, &["run", "--until-caught-up"]).await.good();
+    let again = run(&rowcast, &["init"]).await;
+    assert_eq!(again.code(), Some(2), "{}", again.said());
+    assert!(again.stderr.contains("is left as it is"), "{}", again.said());
+    assert_eq!(std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap(), text);
+}
+
+#[tokio::test]
+async fn check_says_what_is_wrong_with_a_table_and_what_to_do() {
+    let rowcast = rowcast(
+        &CONFIG.replace("\"name\" }", "\"nam\" }").replace("fields = [\"id\", \"name\"]", ""),
+    );
+    sql(&rowcast.path("customers.db"), "CREATE TABLE customers (id INTEGER PRIMARY KEY, name)");
+    sql(&rowcast.path("orders.db"), "CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+    let checked = run(&rowcast, &["check"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    assert!(checked.stdout.contains("did you mean `name`?"), "{}", checked.said());
+    let scripts = run(&rowcast, &["check", "--json"]).await;
+    assert_eq!(scripts.code(), Some(1), "{}", scripts.said());
+    let services = json(&scripts.stdout);
+    let findings = services["services"][1]["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|f| f["severity"] == "error"), "{}", scripts.said());
+}
+
+#[tokio::test]
+async fn the_demo_tells_its_story_and_leaves_what_was_asked_for() {
+    let rowcast = rowcast(CONFIG);
+    let told = run(&rowcast, &["demo", "--seconds", "2", "--keep", "kept"]).await.good();
+    for part in [
+        "Two services, two databases",
+        "5 customers were there before Rowcast",
+        "Barbara Liskov becomes a customer",
+        "refused, the limit is 540",
+        "From commit at the customer service to visible",
+        "the same on both sides",
+        "rowcast init --from URL --to URL",
+    ] {
+        assert!(told.stdout.contains(part), "{part}: {}", told.said());
+    }
+    let config = ["--config", "kept/rowcast.toml"];
+    run(&rowcast, &["check", config[0], config[1]]).await.good();
+    let tail = ["tail", "customer", "--from", "beginning", config[0], config[1]];
+    let tail = run(&rowcast, &tail).await.good();
+    assert!(tail.stdout.contains("name=\"Ada Lovelace\""), "{}", tail.said());
+    let again = run(&rowcast, &["demo", "--seconds", "1", "--keep", "kept"]).await;
+    assert_eq!(again.code(), Some(2), "{}", again.said());
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_demo_cleanly_and_leaves_nothing() {
+    let rowcast = rowcast(CONFIG);
+    std::fs::create_dir(rowcast.path("tmp")).unwrap();
+    let tmp = rowcast.path("tmp").display().to_string();
+    let rowcast = rowcast.variable("TMPDIR", &tmp);
+    let mut running = rowcast.start(&["demo", "--seconds", "600"]);
+    running.says(LONG, "becomes a customer").await;
+    running.interrupt();
+    let ended = running.wait(LONG).await.good();
+    assert!(ended.stdout.contains("the same on both sides"), "{}", ended.said());
+    assert_eq!(std::fs::read_dir(rowcast.path("tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_apart_from_a_no() {
+    let rowcast = services();
+    for args in [
+        &["fly"][..],
+        &["tail"],
+        &["tail", "custmer"],
+        &["tail", "customer.custmer"],
+        &["run", "--resnapshot", "order"],
+        &["wait", "--route", "x", "--position", "1"],
+        &["status", "--config", "nowhere.toml"],
+    ] {
+        let wrong = run(&rowcast, args).await;
+        assert_eq!(wrong.code(), Some(2), "{args:?}: {}", wrong.said());
+    }
+    let meant = run(&rowcast, &["tail", "custmer"]).await;
+    assert!(meant.stderr.contains("did you mean `customer`?"), "{}", meant.said());
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_every_shell() {
+    let rowcast = rowcast(CONFIG);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&rowcast, &["completions", shell]).await.good();
+        assert!(script.stdout.contains("until-caught-up"), "{shell}");
+    }
+}
