@@ -154,6 +154,10 @@ impl Live {
             self.fresh_targets = true;
             self.targets.ensure(&self.session, &used.shape, &self.who).await?;
         }
+        if self.open && mode == Mode::Merged {
+            // A commit sent behind a set that fails would roll back the applies before this one.
+            pipe.drain().await?;
+        }
         if progress.commit {
             pipe.simple(At::Commit, "COMMIT".into()).await?;
         } else if self.open {

@@ -272,7 +272,9 @@ impl<'r> Writer<'_, '_, 'r> {
                 self.pipe.simple(at, "RELEASE rowcast_copy".into()).await?;
                 Ok(true)
             }
-            Err(error) if error.code().is_some_and(|c| c.code() == "23505") => {
+            // A key that exists, or a value that does not fit: the session is sound, and writing
+            // the rows in another way shows which.
+            Err(error) if matches!(class(&error), Some("22" | "23")) => {
                 let rests = self.target.copy_rest_next;
                 self.target.copy_rests = rests;
                 self.target.copy_rest_next = (rests * 2).min(COPY_REST_MAX);
@@ -283,6 +285,10 @@ impl<'r> Writer<'_, '_, 'r> {
             Err(error) => Err(Fail::Copy { target: self.number, error }),
         }
     }
+}
+
+fn class(error: &tokio_postgres::Error) -> Option<&str> {
+    error.code().and_then(|c| c.code().get(..2))
 }
 
 /// Encodes rows while the ones before them are on their way. The inner error is the server's.
