@@ -25,7 +25,7 @@ async fn a_process_is_heard_frozen_and_killed() {
     running.interrupt();
     assert_eq!(running.wait(SOON).await.code(), None);
 
-    let mut running = rowcast.start(&["-c", "trap '' TERM; echo deaf; read x < /dev/zero"]);
+    let mut running = rowcast.start(&["-c", "trap '' TERM; echo deaf; exec sleep 600"]);
     running.says(SOON, "deaf").await;
     let finished = running.kill_9().await;
     assert_eq!((finished.code(), finished.stdout.as_str()), (None, "deaf\n"));
@@ -43,5 +43,5 @@ async fn a_process_that_is_asked_to_end_may_say_goodbye() {
 #[tokio::test]
 #[should_panic(expected = "did not end within")]
 async fn a_process_that_does_not_end_fails_the_test() {
-    Rowcast::new("/bin/sh", "").run(Duration::from_millis(50), &["-c", "read x < /dev/zero"]).await;
+    Rowcast::new("/bin/sh", "").run(Duration::from_millis(50), &["-c", "exec sleep 600"]).await;
 }
