@@ -2,6 +2,7 @@
 
 use crate::config::Secret;
 use rowcast_core::{Database, ServiceName};
+use rowcast_postgres::PostgresDatabase;
 use rowcast_sqlite::SqliteDatabase;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,10 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn Database>, WrongAddress> {
     let address = address.reveal();
     match address.split_once(':').map_or("", |(scheme, _)| scheme) {
-        "postgres" | "postgresql" => Err(WrongAddress::new("PostgreSQL comes soon")),
+        "postgres" | "postgresql" => {
+            let database = PostgresDatabase::from_url(address);
+            Ok(Arc::new(database.map_err(|e| WrongAddress::new(e.to_string()))?))
+        }
         "sqlite" => {
             let named = SqliteDatabase::from_url(service.clone(), address)
                 .map_err(|e| WrongAddress::new(e.to_string()))?;
