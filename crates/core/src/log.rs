@@ -59,7 +59,8 @@ pub struct Tail {
     pub next: Offset,
     /// Position of the last durable batch; `None` while the stream is empty.
     pub position: Option<Position>,
-    /// Newest word on every entity's snapshot, with the offset after it.
+    /// Newest word on every entity's snapshot in this history, with the offset after it. A
+    /// [`fresh`](Batch::fresh) batch takes the older ones away.
     pub snapshots: Vec<(Snapshot, Offset)>,
     /// Newest schema of every entity.
     pub schemas: Vec<Arc<Schema>>,
@@ -109,6 +110,9 @@ impl fmt::Debug for Commit {
 ///   [`fresh`](Batch::fresh); so is one whose position lies before the tail's. A batch without
 ///   events moves the position only.
 /// - After a failed sync every append is refused until restart.
+/// - After a refused append so is every later one, until its error was read (or dropped) and
+///   somebody asked for the [`tail`](Self::tail): what was on its way behind a missing batch never
+///   takes its place.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Returns once there is room: this wait is the back-pressure. The commit resolves once the
@@ -128,7 +132,8 @@ pub trait EventLog: Send + Sync {
         max: ByteSize,
     ) -> Result<Chunk, LogError>;
 
-    /// The end of the stream. Making a stream that is not there yet is this call's doing.
+    /// The end of the stream, once everything appended before this call is settled. Making a stream
+    /// that is not there yet is this call's doing.
     async fn tail(&self, stream: &ServiceName) -> Result<Tail, LogError>;
 
     /// Waits until the tail's position is no longer `seen`. Cancel safe.

@@ -131,7 +131,7 @@ mod tests {
         let mut track = Track::default();
         assert!(track.advance(&batch_using(&[&old])));
         assert!(track.advance(&batch_using(&[&old, &new, &old, &new])));
-        assert_eq!(track.schemas(), [new.clone()]);
+        assert_eq!(track.schemas(), std::slice::from_ref(&new));
         assert!(!track.advance(&batch_using(&[&new])));
         assert!(track.advance(&batch_using(&[&old])));
         assert_eq!(track.schemas(), [old]);

@@ -1,5 +1,6 @@
 //! Conformance of event logs: one check for each law of the seam. [`log_suite!`](crate::log_suite!)
 //! makes a test of each for one implementation.
+#![expect(clippy::unwrap_used, reason = "a check is a test, wherever it stands")]
 
 use async_trait::async_trait;
 use rowcast_core::{

@@ -157,6 +157,11 @@ impl Stream {
         trimmed.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> Vec<Arc<crate::files::segment::Segment>> {
+        self.shared.segments()
+    }
+
     /// Takes no more; the writer ends once it has written what waits.
     pub(crate) fn close(&self) {
         self.queue.close();

@@ -3,6 +3,7 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod index;
 mod keep;
 mod look;
 mod model;

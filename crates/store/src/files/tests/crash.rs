@@ -128,7 +128,7 @@ async fn a_machine_that_dies_at_any_byte_loses_nothing_that_was_acknowledged() {
     let s = service("shop");
     // Small segments, so that some deaths hit the making of a segment.
     let config = LogConfig { segment: ByteSize(700), ..LogConfig::default() };
-    for bytes in (0..2600).step_by(13) {
+    for bytes in (0..2600).step_by(37) {
         let (root, disk) = (tempfile::tempdir().unwrap(), ScriptedDisk::default());
         disk.set(|d| (d.bytes_left, d.dies) = (Some(bytes), true));
         let log = disk.log(root.path(), config.clone());

@@ -139,8 +139,9 @@ async fn run(root: &Path, config: LogConfig, steps: Vec<Step>) {
             }
             Step::Trim(part) => {
                 let keep = (model.next().0 as f64 * part) as u64;
+                let before = log.tail(&s).await.unwrap().first.0;
                 log.trim(&s, Offset(keep)).await.unwrap();
-                assert!(log.tail(&s).await.unwrap().first.0 <= keep);
+                assert!(log.tail(&s).await.unwrap().first.0 <= keep.max(before));
                 continue;
             }
             Step::Read(from, max) => {
@@ -161,7 +162,7 @@ async fn run(root: &Path, config: LogConfig, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
     #[test]
     fn the_log_holds_what_a_vector_would(
         config in config(),
