@@ -160,23 +160,17 @@ impl<'a> Capture<'a> {
 
     /// Drops this source and goes on with another one, after batch number `n` of what was said.
     pub async fn restart_after(self, n: usize) -> Self {
-        let mut copies = Copies::default();
-        self.batches[..n].iter().for_each(|b| copies.fold(b));
-        let (harness, spec) = (self.harness, self.spec.clone());
-        let batches = self.batches[..n].to_vec();
-        drop(self.source);
-        let start = Start::After(copies.resume());
-        // The old one may need a moment to let go.
-        let started = within("the old source lets go", async {
-            loop {
-                match Self::start(harness, spec.clone(), start.clone()).await {
-                    Err(SourceError::Busy { .. }) => tokio::task::yield_now().await,
-                    other => return other,
-                }
-            }
-        });
-        let started = started.await.unwrap_or_else(|e| panic!("a source resumes: {e:?}"));
-        Self { batches, copies, ..started }
+        let mut stopped = self.stop();
+        stopped.batches.truncate(n);
+        stopped.copies = Copies::default();
+        stopped.batches.iter().for_each(|b| stopped.copies.fold(b));
+        stopped.go_on().await
+    }
+
+    /// Drops the source; its log stays.
+    pub fn stop(self) -> Stopped<'a> {
+        let Self { harness, spec, batches, copies, .. } = self;
+        Stopped { harness, spec, batches, copies }
     }
 
     /// Compares a copy with its table.
@@ -188,6 +182,41 @@ impl<'a> Capture<'a> {
         is.sort();
         should.sort();
         assert_eq!(is, should, "the copy of {table}");
+    }
+}
+
+/// What is left of a capture that stopped.
+pub struct Stopped<'a> {
+    harness: &'a dyn SourceHarness,
+    /// What it is to capture.
+    pub spec: SourceSpec,
+    /// Everything that was said.
+    pub batches: Vec<Batch>,
+    /// The same, folded.
+    pub copies: Copies,
+}
+
+impl<'a> Stopped<'a> {
+    /// Goes on where the log ends, and must.
+    pub async fn go_on(self) -> Capture<'a> {
+        let start = Start::After(self.copies.resume());
+        self.start(start).await
+    }
+
+    /// Starts another source for the same log, and must.
+    pub async fn start(self, start: Start) -> Capture<'a> {
+        let Self { harness, spec, batches, copies } = self;
+        // The old one may need a moment to let go.
+        let started = within("the old source lets go", async {
+            loop {
+                match Capture::start(harness, spec.clone(), start.clone()).await {
+                    Err(SourceError::Busy { .. }) => tokio::task::yield_now().await,
+                    other => return other,
+                }
+            }
+        });
+        let started = started.await.unwrap_or_else(|e| panic!("a source starts again: {e:?}"));
+        Capture { batches, copies, ..started }
     }
 }
 

@@ -40,9 +40,9 @@ const PURGE_AFTER: Duration = Duration::from_secs(2);
 
 /// A point that covers everything committed before.
 pub(crate) fn mark(c: &Connection) -> Result<Point, Error> {
-    // Before the first capture there is no change to wait for: the snapshot sees it all.
-    let next = if ledger::is_there(c)? { ledger::next_number(c)? } else { 1 };
-    Ok(Point::Sequence(next))
+    // One look: what changes between two would ask for too much.
+    let look = c.unchecked_transaction()?;
+    Ok(Point::Sequence(ledger::mark(&look)?))
 }
 
 type Reply<T> = oneshot::Sender<Result<T, SourceError>>;

@@ -258,18 +258,7 @@ pub async fn a_new_history_is_told_as_such(harness: &dyn SourceHarness) {
     capture.catch_up().await;
     let old = capture.copies.position().expect("something was said");
     run(harness, ["DELETE FROM customer WHERE id < 10"]).await;
-    let (spec, copies) = (capture.spec.clone(), capture.copies.clone());
-    let batches = capture.batches.clone();
-    drop(capture.source);
-    let started = super::within("a fresh start", async {
-        loop {
-            match Capture::start(harness, spec.clone(), Start::Afresh).await {
-                Err(SourceError::Busy { .. }) => tokio::task::yield_now().await,
-                other => return other.unwrap_or_else(|e| panic!("it starts: {e:?}")),
-            }
-        }
-    });
-    let mut capture = Capture { batches, copies, ..started.await };
+    let mut capture = capture.stop().start(Start::Afresh).await;
     let first = capture.step().await;
     assert!(first.fresh && first.events.iter().any(|e| e.op == Op::Truncate));
     assert_ne!(first.epoch(), old.epoch);

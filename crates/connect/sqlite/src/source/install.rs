@@ -96,8 +96,7 @@ impl Install<'_> {
         for old in ledger::captures(self.connection)? {
             ledger::retire(self.connection, old.id)?;
         }
-        self.connection.execute("DELETE FROM _rowcast_changes", [])?;
-        let next = ledger::next_number(self.connection)?;
+        let next = ledger::forget_changes(self.connection)?;
         let epoch = Epoch { identity: rand::random::<u64>(), birth: next };
         ledger::set_identity(self.connection, self.spec.service.as_str(), epoch)?;
         Ok((epoch, next))
@@ -175,7 +174,7 @@ impl Install<'_> {
         let Some(old) = old else {
             let new = ledger::add(self.connection, table, &schema)?;
             return match next {
-                Some(_) => ledger::note(self.connection, new.id, op::AGAIN),
+                Some(_) => ledger::note(self.connection, Some(new.id), op::AGAIN),
                 None => Ok(()),
             };
         };
@@ -201,18 +200,17 @@ impl Install<'_> {
         let new = ledger::add(self.connection, table, &schema)?;
         match next {
             Some(next) if filled => {
-                ledger::note(self.connection, new.id, op::SCHEMA)?;
+                ledger::note(self.connection, Some(new.id), op::SCHEMA)?;
                 ledger::repeat(self.connection, old, &new, next)
             }
-            Some(_) => ledger::note(self.connection, new.id, op::AGAIN),
+            Some(_) => ledger::note(self.connection, Some(new.id), op::AGAIN),
             None => Ok(()),
         }
     }
 
     fn finish(&self, epoch: Epoch, next: u64) -> Result<Installed, Error> {
         let captures = ledger::captures(self.connection)?;
-        let schema_version =
-            self.connection.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
+        let schema_version = ledger::note_look(self.connection)?;
         Ok(Installed { epoch, next, captures, schema_version })
     }
 }

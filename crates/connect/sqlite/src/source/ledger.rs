@@ -12,7 +12,8 @@ use std::sync::Arc;
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _rowcast_source (
   one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL, service TEXT NOT NULL,
-  identity INTEGER NOT NULL, birth INTEGER NOT NULL, purged INTEGER NOT NULL);
+  identity INTEGER NOT NULL, birth INTEGER NOT NULL, purged INTEGER NOT NULL,
+  looked INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS _rowcast_captures (
   id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, source TEXT NOT NULL,
   active INTEGER NOT NULL);
@@ -115,7 +116,7 @@ pub(super) fn identity(c: &Connection) -> Result<Option<Identity>, Error> {
 pub(super) fn set_identity(c: &Connection, service: &str, epoch: Epoch) -> Result<(), Error> {
     c.execute("DELETE FROM _rowcast_source", [])?;
     c.execute(
-        "INSERT INTO _rowcast_source VALUES (1, ?1, ?2, ?3, ?4, ?4)",
+        "INSERT INTO _rowcast_source VALUES (1, ?1, ?2, ?3, ?4, ?4, -1)",
         params![FORMAT, service, epoch.identity as i64, epoch.birth as i64],
     )?;
     Ok(())
@@ -123,9 +124,67 @@ pub(super) fn set_identity(c: &Connection, service: &str, epoch: Epoch) -> Resul
 
 /// The number that the next change gets, at least.
 pub(super) fn next_number(c: &Connection) -> Result<u64, Error> {
-    let find = "SELECT seq FROM sqlite_sequence WHERE name = '_rowcast_changes'";
-    let newest: Option<i64> = c.query_row(find, [], |row| row.get(0)).optional()?;
-    Ok(newest.unwrap_or(0) as u64 + 1)
+    // A statement that ends with OR FAIL leaves rows whose number SQLite has not noted.
+    let find = "SELECT max(ifnull((SELECT max(seq) FROM _rowcast_changes), 0), \
+                ifnull((SELECT seq FROM sqlite_sequence WHERE name = '_rowcast_changes'), 0))";
+    let newest: i64 = c.query_row(find, [], |row| row.get(0))?;
+    Ok(newest as u64 + 1)
+}
+
+/// Sees to it that numbers before `next` are never given again, though their changes go.
+fn keep_numbers(c: &Connection, next: u64) -> Result<(), Error> {
+    let noted = c.execute(
+        "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = '_rowcast_changes'",
+        [next as i64 - 1],
+    )?;
+    if noted == 0 {
+        c.execute(
+            "INSERT INTO sqlite_sequence VALUES ('_rowcast_changes', ?1)",
+            [next as i64 - 1],
+        )?;
+    }
+    Ok(())
+}
+
+/// Forgets all changes. Returns the number of the next one.
+pub(super) fn forget_changes(c: &Connection) -> Result<u64, Error> {
+    // One more than was there, so that it covers every mark given before.
+    let next = next_number(c)? + 1;
+    keep_numbers(c, next)?;
+    c.execute("DELETE FROM _rowcast_changes", [])?;
+    Ok(next)
+}
+
+/// The version of the tables that capture looked at last.
+fn looked(c: &Connection) -> Result<i64, Error> {
+    c.query_row("SELECT looked FROM _rowcast_source", [], |row| row.get(0))
+}
+
+/// The version of the tables now.
+pub(super) fn schema_version(c: &Connection) -> Result<i64, Error> {
+    c.query_row("PRAGMA schema_version", [], |row| row.get(0))
+}
+
+/// Notes that capture has looked at the tables as they are. When they had changed, that is a change
+/// of its own, so that a mark can wait for it.
+pub(super) fn note_look(c: &Connection) -> Result<i64, Error> {
+    let version = schema_version(c)?;
+    if looked(c)? != version {
+        note(c, None, op::LOOKED)?;
+        c.execute("UPDATE _rowcast_source SET looked = ?1", [version])?;
+    }
+    Ok(version)
+}
+
+/// The number that capture has to reach to have everything that is committed now.
+pub(super) fn mark(c: &Connection) -> Result<u64, Error> {
+    // Before the first capture there is no change to wait for: the snapshot sees it all.
+    if identity(c)?.is_none() {
+        return Ok(if is_there(c)? { next_number(c)? } else { 1 });
+    }
+    // Tables that changed may have shed their triggers: what capture makes of it is still to come.
+    let unseen = looked(c)? != schema_version(c)?;
+    Ok(next_number(c)? + u64::from(unseen))
 }
 
 /// All captures, old ones too: their changes may still wait to be read.
@@ -232,7 +291,7 @@ fn widen(c: &Connection, keys: usize, values: usize) -> Result<(), Error> {
 }
 
 /// A change without a row: a schema, or that the entity is read again.
-pub(super) fn note(c: &Connection, capture: i64, op: &str) -> Result<(), Error> {
+pub(super) fn note(c: &Connection, capture: Option<i64>, op: &str) -> Result<(), Error> {
     let insert = format!("INSERT INTO _rowcast_changes (capture, op, at) VALUES (?1, ?2, {NOW})");
     c.execute(&insert, params![capture, op])?;
     Ok(())
@@ -280,6 +339,7 @@ pub(super) fn purge(c: &Connection, upto: u64, count: u64) -> Result<bool, Error
     c.execute_batch("BEGIN IMMEDIATE")?;
     let purged = c
         .execute("DELETE FROM _rowcast_changes WHERE seq < ?1", [end as i64])
+        .and_then(|_| keep_numbers(c, end))
         .and_then(|_| {
             c.execute("UPDATE _rowcast_source SET purged = max(purged, ?1)", [end as i64])
         })

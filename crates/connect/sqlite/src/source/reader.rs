@@ -9,7 +9,7 @@
 
 use super::changes::{self, Changes};
 use super::install::Installed;
-use super::ledger::Capture;
+use super::ledger::{self, Capture};
 use super::snapshot::Reading;
 use super::trigger::op;
 use rowcast_core::{
@@ -99,8 +99,7 @@ impl Reader {
 
     /// One look, inside a read transaction.
     pub(super) fn look(&mut self, c: &Connection) -> Result<Looked, Error> {
-        let version: i64 = c.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
-        if version != self.schema_version {
+        if ledger::schema_version(c)? != self.schema_version {
             return Ok(Looked::TablesChanged);
         }
         let newest: Option<i64> =
@@ -175,7 +174,8 @@ impl Reader {
                 return Ok(false);
             }
             let number = row.get::<_, i64>(0)? as u64;
-            if let Some(capture) = self.captures.get(&row.get(1)?).cloned() {
+            let capture = row.get::<_, Option<i64>>(1)?;
+            if let Some(capture) = capture.and_then(|id| self.captures.get(&id)).cloned() {
                 self.change(b, &capture, row, unit.gone.contains(&number))?;
                 last = Some(capture);
             }

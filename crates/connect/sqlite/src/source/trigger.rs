@@ -16,6 +16,8 @@ pub(super) mod op {
     pub(crate) const MAYBE_GONE: &str = "G";
     /// The capture's schema holds from here on.
     pub(crate) const SCHEMA: &str = "S";
+    /// Capture looked at changed tables; changes nothing.
+    pub(crate) const LOOKED: &str = "N";
     /// Changes may have been missed: the entity is read again from here on.
     pub(crate) const AGAIN: &str = "R";
 }
