@@ -80,6 +80,12 @@ pub(crate) fn declared(kind: Kind) -> &'static str {
     }
 }
 
+/// Whether a column stores what another SQLite column holds in the same storage class.
+pub(crate) fn keeps(source: Affinity, column: Affinity) -> bool {
+    let whole = |a| matches!(a, Affinity::Integer | Affinity::Numeric);
+    source == column || column == Affinity::Blob || (whole(source) && whole(column))
+}
+
 /// Whether values of `kind` would not come back as they went in: text that looks like a number
 /// becomes one in a numeric column (`0123`, `1.50`), a typeless value takes the column's type.
 pub(crate) fn mangles(kind: Kind, column: Affinity) -> bool {

@@ -3,7 +3,7 @@
 use super::values::stored;
 use crate::file::sink_error;
 use crate::table::{self, Table};
-use crate::types::{self, DIALECT, affinity, mangles};
+use crate::types::{self, DIALECT, affinity, keeps, mangles};
 use rowcast_core::{ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote};
 use rusqlite::{Connection, Error};
 use std::collections::HashMap;
@@ -97,7 +97,7 @@ impl<'a> Wanted<'a> {
             return Err(("it is a view or a virtual table".into(), help.into()));
         }
         for column in &shape.columns {
-            compare(found, column)?;
+            compare(shape, found, column)?;
         }
         keys_fit(shape, found)?;
         let missing = |c: &&ShapeColumn| found.column(&c.name).is_none();
@@ -115,20 +115,25 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn compare(found: &Table, column: &ShapeColumn) -> Result<(), Misfit> {
+fn compare(shape: &Shape, found: &Table, column: &ShapeColumn) -> Result<(), Misfit> {
     let Some(here) = found.column(&column.name) else { return Ok(()) };
     if here.generated {
         let what = format!("column {:?} is generated", here.name);
         return Err((what, "leave the field out, or make it a plain column".into()));
     }
-    let kind = column.column.kind;
-    if mangles(kind, affinity(&here.declared)) {
+    let (kind, native) = (column.column.kind, &column.column.native);
+    let stays = if *shape.dialect == *DIALECT {
+        keeps(affinity(native), affinity(&here.declared))
+    } else {
+        !mangles(kind, affinity(&here.declared))
+    };
+    if !stays {
         let what = format!(
-            "column {:?} is declared {:?}, which would change values of type {}",
-            here.name, here.declared, column.column.native
+            "column {:?} is declared {:?}, which would change values of type {native:?}",
+            here.name, here.declared
         );
-        let fits = types::declared(kind);
-        let fits = if fits.is_empty() { "no type" } else { fits };
+        let fits = declared(shape, column);
+        let fits = if fits.is_empty() { "no type".into() } else { fits };
         return Err((what, format!("declare the column with {fits}")));
     }
     Ok(())
