@@ -143,7 +143,9 @@ fn room(setting: &str, free: i64, wanted: i64) -> Finding {
     Finding::new(
         if free >= 1 { Severity::Warning } else { Severity::Error },
         setting,
-        format!("{setting} leaves {free} free, and capture needs {wanted} while it takes a snapshot."),
+        format!(
+            "{setting} leaves {free} free, and capture needs {wanted} while it takes a snapshot."
+        ),
         format!("Let a superuser raise {setting} with ALTER SYSTEM, then restart the server."),
     )
 }
@@ -174,11 +176,14 @@ async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<bool, Wire
                 "The role may not create publications in this database.",
                 "Grant it, or let a superuser create the publication as printed below.",
             )
-            .with_fix(false, vec![format!(
-                "GRANT CREATE ON DATABASE {} TO {}",
-                quote(&text(3)),
-                quote(&text(0))
-            )]),
+            .with_fix(
+                false,
+                vec![format!(
+                    "GRANT CREATE ON DATABASE {} TO {}",
+                    quote(&text(3)),
+                    quote(&text(0))
+                )],
+            ),
         );
     }
     Ok(may)
@@ -207,8 +212,12 @@ fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: 
         Ok(shape) => shape,
         Err(unfit) => {
             let message = format!("{}.", unfit.what);
-            let mut finding =
-                Finding::new(Severity::Error, &publish.table, message, format!("Remedy: {}.", unfit.help));
+            let mut finding = Finding::new(
+                Severity::Error,
+                &publish.table,
+                message,
+                format!("Remedy: {}.", unfit.help),
+            );
             finding.fix = unfit.fix;
             return findings.push(finding);
         }
@@ -233,7 +242,8 @@ fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: 
             "Publish them as entities of their own if they matter.",
         );
     }
-    let key: Vec<_> = shape.schema.key().iter().map(|i| shape.schema.columns[*i].name.clone()).collect();
+    let key: Vec<_> =
+        shape.schema.key().iter().map(|i| shape.schema.columns[*i].name.clone()).collect();
     let message =
         format!("{} fields, told apart by {}.", shape.schema.columns.len(), key.join(", "));
     findings.push(Finding::new(Severity::Good, &publish.table, message, ""));
@@ -253,8 +263,11 @@ async fn publication(
     if tables.is_empty() || statements.is_empty() {
         return Ok(());
     }
-    let strangers: Vec<_> =
-        tables.iter().filter(|t| !t.may_own).map(|t| format!("{} ({})", t.sql(), t.owner)).collect();
+    let strangers: Vec<_> = tables
+        .iter()
+        .filter(|t| !t.may_own)
+        .map(|t| format!("{} ({})", t.sql(), t.owner))
+        .collect();
     let finding = if strangers.is_empty() {
         let message = "The publication is made or brought up to date at the next start.";
         Finding::new(Severity::Good, name, message, "")
@@ -262,7 +275,10 @@ async fn publication(
         Finding::new(
             Severity::Error,
             name,
-            format!("Publishing needs ownership of the tables, which others have: {}.", strangers.join(", ")),
+            format!(
+                "Publishing needs ownership of the tables, which others have: {}.",
+                strangers.join(", ")
+            ),
             "Let the tables' owner or a superuser run the statements.",
         )
         .with_fix(false, statements)

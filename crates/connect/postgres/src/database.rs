@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_name_is_written_so_that_it_reads_back() {
-        for (schema, name) in [("public", "customers"), ("Odd schema", "a.b"), ("s", "q\"t"), ("🎉", " x")] {
+        for (schema, name) in
+            [("public", "customers"), ("Odd schema", "a.b"), ("s", "q\"t"), ("🎉", " x")]
+        {
             assert_eq!(parse_path(&written(schema, name)).unwrap(), [schema, name]);
         }
         assert_eq!(written("public", "customers"), "public.customers");

@@ -1,6 +1,18 @@
 //! The source on real servers, one module for each capability.
 
+#[path = "source/changes.rs"]
+mod changes;
 #[path = "source/conformance.rs"]
 mod conformance;
+#[path = "source/history.rs"]
+mod history;
+#[path = "source/login.rs"]
+mod login;
+#[path = "source/readiness.rs"]
+mod readiness;
+#[path = "source/schema_change.rs"]
+mod schema_change;
+#[path = "source/snapshot.rs"]
+mod snapshot;
 #[path = "source/support.rs"]
 mod support;

@@ -73,7 +73,6 @@ impl Task {
             // Nobody waits for it when the start was given up.
             Err(error) => return drop(started.send(Err(error))),
         };
-        self.confirmed.begin(prepared.position.point.value());
         if started.send(Ok(())).is_err() {
             return;
         }

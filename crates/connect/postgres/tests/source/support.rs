@@ -4,14 +4,13 @@
 use async_trait::async_trait;
 use rowcast_core::Database;
 use rowcast_postgres::PostgresDatabase;
-use rowcast_testkit::postgres::{Server, TextRows};
+use rowcast_testkit::postgres::{Server, Session, TextRows};
 use rowcast_testkit::source_suite::{Cell, SourceHarness};
-use rowcast_testkit::wait::eventually;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The database's name; awkward, as names may be.
-const NAME: &str = "Shop \"1\"";
+pub(crate) const NAME: &str = "Shop \"1\"";
 
 /// An empty database.
 pub(crate) struct Harness {
@@ -33,10 +32,12 @@ impl Harness {
     /// Drops all slots, as soon as nobody holds them.
     pub(crate) async fn drop_slots(&self) {
         const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
-        eventually(Duration::from_secs(20), "slots are dropped", async || {
-            self.server.try_sql(NAME, DROP).await.is_ok()
-        })
-        .await;
+        let dropped = async { while self.server.try_sql(NAME, DROP).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("nobody holds a slot");
+    }
+
+    pub(crate) async fn session(&self) -> Session {
+        self.server.session(NAME).await
     }
 
     pub(crate) async fn sql(&self, sql: &str) -> TextRows {

@@ -50,7 +50,8 @@ impl Outlet {
     }
 }
 
-/// Up to where the log holds everything.
+/// Up to where the log holds everything. Zero until somebody says so, which the server takes for no
+/// word at all: a start alone confirms nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Confirmed {
     lsn: AtomicU64,
@@ -58,11 +59,6 @@ pub(crate) struct Confirmed {
 }
 
 impl Confirmed {
-    /// Where a start begins: the log holds what lies before.
-    pub(crate) fn begin(&self, lsn: u64) {
-        self.lsn.store(lsn, Ordering::Release);
-    }
-
     /// The log holds everything up to `lsn`.
     pub(crate) fn set(&self, lsn: u64) {
         if self.lsn.fetch_max(lsn, Ordering::AcqRel) < lsn {

@@ -1,0 +1,80 @@
+//! Ways in: password, TLS, socket.
+
+use crate::support::NAME;
+use rowcast_core::{Database, SourceError, SourceSpec, Start};
+use rowcast_postgres::PostgresDatabase;
+use rowcast_testkit::postgres::{Authority, Server, ServerOptions};
+use std::time::Duration;
+
+fn spec() -> SourceSpec {
+    SourceSpec {
+        service: "shop".parse().unwrap(),
+        entities: vec![rowcast_core::Publish {
+            entity: "t".parse().unwrap(),
+            table: "t".into(),
+            fields: None,
+        }],
+        batch_bytes_max: rowcast_core::ByteSize::mib(1),
+    }
+}
+
+async fn starts(url: &str) -> Result<(), SourceError> {
+    let database = PostgresDatabase::from_url(url).expect("an address");
+    let mut source = database.source(spec());
+    source.start(Start::Afresh).await?;
+    let first = tokio::time::timeout(Duration::from_secs(30), source.next()).await;
+    assert!(first.expect("a batch").expect("no error").fresh);
+    Ok(())
+}
+
+/// Afresh needs the slot, which the last connection may still hold for a moment.
+async fn starts_soon(url: &str) -> Result<(), SourceError> {
+    loop {
+        match starts(url).await {
+            Err(SourceError::Busy { .. }) => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+}
+
+async fn server(options: ServerOptions) -> Server {
+    let server = Server::start_options(options).await;
+    server.create_database(NAME).await;
+    server.sql(NAME, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    server
+}
+
+#[tokio::test]
+async fn a_password_lets_in_and_a_wrong_one_is_a_matter_for_a_person() {
+    let password = Some("geheim: ü@/?".to_string());
+    let server = server(ServerOptions { password, ..ServerOptions::default() }).await;
+    starts_soon(&server.url(NAME)).await.unwrap();
+    starts_soon(&server.socket_url(NAME)).await.unwrap();
+    let wrong = format!("postgres://postgres:nonsense@127.0.0.1:{}/x", server.port());
+    let error = starts(&wrong).await.unwrap_err();
+    assert!(matches!(error, SourceError::Setup { .. }), "{error:?}");
+    assert!(!format!("{error:?}").contains("nonsense"));
+}
+
+#[tokio::test]
+async fn tls_is_used_and_verified_as_asked() {
+    let authority = Authority::new();
+    let options = ServerOptions { tls: Some(authority.server(true)), ..ServerOptions::default() };
+    let server = server(options).await;
+    let url = server.url(NAME);
+    let root = authority.root().display().to_string().replace('/', "%2F");
+    starts_soon(&format!("{url}?sslmode=require")).await.unwrap();
+    starts_soon(&format!("{url}?sslmode=allow")).await.unwrap();
+    starts_soon(&format!("{url}?sslmode=verify-full&sslrootcert={root}")).await.unwrap();
+    let plain = starts(&format!("{url}?sslmode=disable")).await.unwrap_err();
+    assert!(matches!(plain, SourceError::Setup { .. }), "{plain:?}");
+    let stranger =
+        starts(&format!("{url}?sslmode=verify-full&sslrootcert=system")).await.unwrap_err();
+    assert!(matches!(stranger, SourceError::Setup { .. }), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_an_outage() {
+    let error = starts("postgres://postgres@127.0.0.1:1/x").await.unwrap_err();
+    assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+}

@@ -1,0 +1,96 @@
+//! What `rowcast check` says, before anything goes wrong.
+
+use crate::support::{Harness, NAME};
+use rowcast_core::{Database, Finding, Severity, SourceError, Start};
+use rowcast_postgres::PostgresDatabase;
+use rowcast_testkit::postgres::Server;
+use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
+
+fn worst(findings: &[Finding]) -> Severity {
+    findings.iter().map(|f| f.severity).max().unwrap()
+}
+
+fn errors(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|f| f.severity == Severity::Error).collect()
+}
+
+#[tokio::test]
+async fn a_database_that_is_ready_has_nothing_but_good_findings() {
+    let harness = Harness::fresh().await;
+    harness.sql("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let findings = harness.database().check_source(&spec(&harness, &["t"], 1 << 20)).await;
+    assert_eq!(worst(&findings), Severity::Good, "{findings:#?}");
+}
+
+#[tokio::test]
+async fn every_table_that_cannot_be_published_says_why_and_what_to_run() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql(
+            "CREATE TABLE no_key (id int); CREATE VIEW a_view AS SELECT 1 AS id; \
+             CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING; \
+             CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY); \
+             CREATE TABLE fields (id int PRIMARY KEY, a int)",
+        )
+        .await;
+    let tables = ["no_key", "a_view", "nothing", "unlogged", "fields", "missing"];
+    let mut spec = spec(&harness, &tables, 1 << 20);
+    spec.entities[4].fields = Some(vec!["a".into()]);
+    let findings = harness.database().check_source(&spec).await;
+    let errors = errors(&findings);
+    assert_eq!(errors.iter().map(|f| f.subject.as_str()).collect::<Vec<_>>(), tables);
+    assert!(errors.iter().all(|f| !f.help.is_empty()), "{errors:#?}");
+    let fix = errors[2].fix.as_ref().unwrap();
+    assert!(fix.safe);
+    harness.database().fix(&fix.statements).await.unwrap();
+    spec.entities = vec![spec.entities[2].clone()];
+    assert_eq!(worst(&harness.database().check_source(&spec).await), Severity::Good);
+    let schemas = harness.database().schemas(&spec).await.unwrap();
+    assert_eq!(schemas[0].0.as_str(), "nothing");
+}
+
+#[tokio::test]
+async fn a_server_without_logical_wal_is_refused_with_the_statement_to_run() {
+    let server = Server::start_with(&[("wal_level", "replica")]).await;
+    let harness = Harness::on(server).await;
+    harness.sql("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let spec = spec(&harness, &["t"], 1 << 20);
+    let findings = harness.database().check_source(&spec).await;
+    let errors = errors(&findings);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0].subject, "wal_level");
+    let started = Capture::start(&harness, spec, Start::Beginning).await;
+    assert!(matches!(started.err(), Some(SourceError::Setup { .. })));
+}
+
+#[tokio::test]
+async fn a_role_that_may_nothing_is_told_what_it_lacks() {
+    let harness = Harness::fresh().await;
+    harness.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE ROLE poor LOGIN").await;
+    let url = harness.server.url(NAME).replace("postgres@", "poor@");
+    let database = PostgresDatabase::from_url(&url).unwrap();
+    let spec = spec(&harness, &["t"], 1 << 20);
+    let findings = database.check_source(&spec).await;
+    let said: Vec<_> = errors(&findings).iter().map(|f| f.message.clone()).collect();
+    assert!(said.iter().any(|m| m.contains("may not replicate")), "{said:?}");
+    assert!(said.iter().any(|m| m.contains("may not read")), "{said:?}");
+    let started = database.source(spec).start(Start::Beginning).await.unwrap_err();
+    assert!(matches!(started, SourceError::Setup { .. }), "{started:?}");
+}
+
+#[tokio::test]
+async fn tables_that_a_service_could_publish_are_listed_as_they_are_written() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql(
+            "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE SCHEMA rowcast; \
+             CREATE TABLE rowcast.checkpoint (id int); CREATE TABLE \"A.b\" (x int); \
+             CREATE TABLE p (id int) PARTITION BY RANGE (id); \
+             CREATE TABLE p1 PARTITION OF p DEFAULT",
+        )
+        .await;
+    let tables = harness.database().tables().await.unwrap();
+    let names: Vec<_> = tables.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["public.\"A.b\"", "public.p", "public.t"]);
+    assert!(tables[2].columns[0].key && !tables[2].columns[1].key);
+}
