@@ -34,8 +34,13 @@ pub(super) struct Live {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
+    /// Several changes to a key become one, written in sets.
     Merged,
+    /// One by one, as the source did it.
     InOrder,
+    /// As merged, but first every row that gets a new unique value gives up its old one: for rows
+    /// that trade values in one statement of the source, whose rules wait for its end.
+    Untangled,
 }
 
 impl Live {
@@ -81,6 +86,19 @@ impl Live {
         {
             tracing::debug!(route = %self.who.route, "a merged batch does not fit; going in order");
             result = self.attempt(rows, progress, Mode::InOrder, no_copy).await;
+        }
+        if let Err(fail) = &result
+            && is_duplicate(fail)
+            && self.undo_attempt().await
+        {
+            // What the rows say one by one names the row at fault, so that error stays.
+            match self.attempt(rows, progress, Mode::Untangled, no_copy).await {
+                Err(Fail::Server { error, .. }) if fault(&error) == Fault::Outage => {
+                    result = Err(Fail::Server { at: At::Begin, error });
+                }
+                Err(_) => {}
+                Ok(()) => result = Ok(()),
+            }
         }
         match result {
             Ok(()) => {
@@ -143,8 +161,11 @@ impl Live {
                 }
             }
             let targets = &mut self.targets;
-            if mode == Mode::Merged && (to - from) as usize > ONE_BY_ONE_MAX {
-                write::merged(&mut pipe, targets, &by_shape, rows, from..to).await?;
+            let many = (to - from) as usize > ONE_BY_ONE_MAX;
+            let alone = matches!(part, Part::Alone(_));
+            if !alone && (mode == Mode::Untangled || (mode == Mode::Merged && many)) {
+                let way = (&by_shape, mode == Mode::Untangled);
+                write::merged(&mut pipe, targets, way, rows, from..to).await?;
             } else {
                 write::in_order(&mut pipe, targets, &by_shape, rows, from..to).await?;
             }
@@ -154,7 +175,7 @@ impl Live {
             self.fresh_targets = true;
             self.targets.ensure(&self.session, &used.shape, &self.who).await?;
         }
-        if self.open && mode == Mode::Merged {
+        if self.open {
             // A commit sent behind a set that fails would roll back the applies before this one.
             pipe.drain().await?;
         }
@@ -261,7 +282,7 @@ impl Live {
             Fail::Unmerged(Unmerged::Malformed) => who.bug("a packed row is malformed"),
             Fail::Unmerged(Unmerged::Tangled) => who.bug("changes in order do not apply in order"),
             Fail::Copy { error, .. } => who.unreachable(error),
-            Fail::Sink(error) => error,
+            Fail::Sink(error) => *error,
         })
     }
 
@@ -302,6 +323,11 @@ fn is_worth_order(fail: &Fail) -> bool {
         Fail::Server { error, .. } => fault(error) == Fault::Data,
         Fail::Unfit { .. } | Fail::Unmerged(_) => true,
     }
+}
+
+fn is_duplicate(fail: &Fail) -> bool {
+    let Fail::Server { at: At::Change(_), error } = fail else { return false };
+    error.code().is_some_and(|c| c.code() == "23505")
 }
 
 fn is_zero_division(error: &tokio_postgres::Error) -> bool {

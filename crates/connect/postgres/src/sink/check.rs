@@ -68,8 +68,8 @@ fn unanswered(subject: &str, error: &tokio_postgres::Error) -> Finding {
 
 async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio_postgres::Error> {
     const SUBJECT: &str = "rowcast.checkpoint";
-    let found =
-        "SELECT to_regclass('rowcast.checkpoint')::oid, to_regnamespace('rowcast') IS NOT NULL,
+    let found = "SELECT (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'rowcast' AND c.relname = 'checkpoint'), to_regnamespace('rowcast') IS NOT NULL,
         has_database_privilege(current_database(), 'CREATE'),
         CASE WHEN to_regnamespace('rowcast') IS NOT NULL
             THEN has_schema_privilege('rowcast', 'USAGE') ELSE true END,
@@ -122,7 +122,8 @@ async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Findin
     let refused = |error: rowcast_core::SinkError| {
         bad(&shape.into, error.to_string(), error.help().to_string())
     };
-    let name = TableName::read(&shape.into, who).map_err(refused)?;
+    let name =
+        TableName::read(&shape.into).map_err(|what| refused(who.table_name(&shape.into, what)))?;
     let subject = name.sql();
     let Some(table) = Table::find(session, &name, who).await.map_err(refused)? else {
         let found = missing(session, shape, &name).await;
@@ -134,7 +135,7 @@ async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Findin
         let message = format!("Rowcast's user lacks {rights}");
         findings.push(
             bad(&subject, message, "run the statement as the table's owner")
-                .with_fix(false, vec![format!("GRANT {rights} ON {subject} TO CURRENT_USER")]),
+                .with_fix(false, vec![format!("GRANT {rights} ON {subject} TO {}", table.user)]),
         );
     }
     let additions = fit::additions(shape, &name, &table);

@@ -19,7 +19,7 @@ pub(super) async fn target(
     shape: &Arc<Shape>,
     who: &Who,
 ) -> Result<Target, SinkError> {
-    let name = TableName::read(&shape.into, who)?;
+    let name = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
     let mut looks = 0;
     let table = loop {
         looks += 1;

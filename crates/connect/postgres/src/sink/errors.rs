@@ -40,6 +40,11 @@ impl Who {
         SinkError::Schema { service: self.route.to.clone(), table, what, help }
     }
 
+    pub(super) fn table_name(&self, table: &str, what: String) -> SinkError {
+        let help = "write `into` as table or as schema.table, quoted where needed";
+        self.schema(table, what, help)
+    }
+
     pub(super) fn checkpoint(&self, what: impl Into<String>, help: impl Into<String>) -> SinkError {
         let (what, help) = (what.into(), help.into());
         SinkError::Checkpoint { route: self.route.clone(), what, help }
@@ -110,8 +115,9 @@ impl Who {
             table: table.to_string(),
             key,
             what: what.into(),
-            help: "change the row at its source, or the rule at the table, so that they fit; \
-                   nothing after it is lost meanwhile"
+            help: "change the row at its source, or the rule at the table, so that they fit (a \
+                   rule that is DEFERRABLE is looked at by the commit only); nothing after it is \
+                   lost meanwhile"
                 .into(),
             source,
         }

@@ -39,12 +39,12 @@ pub(super) enum Fail {
     /// `COPY` into a target failed in a way after which the session cannot be trusted.
     Copy { target: usize, error: Error },
     /// Anything else, in the seam's words.
-    Sink(SinkError),
+    Sink(Box<SinkError>),
 }
 
 impl From<SinkError> for Fail {
     fn from(error: SinkError) -> Self {
-        Self::Sink(error)
+        Self::Sink(Box::new(error))
     }
 }
 

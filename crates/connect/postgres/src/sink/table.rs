@@ -13,15 +13,13 @@ pub(super) struct TableName {
 }
 
 impl TableName {
-    pub(super) fn read(text: &str, who: &Who) -> Result<Self, SinkError> {
-        let bad = |what: String| {
-            who.schema(text, what, "write `into` as table or as schema.table, quoted where needed")
-        };
-        let mut parts = parse_path(text).map_err(|e| bad(e.to_string()))?;
+    /// The error says what is wrong with the name.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let mut parts = parse_path(text).map_err(|e| e.to_string())?;
         match (parts.pop(), parts.pop(), parts.pop()) {
             (Some(table), None, None) => Ok(Self { schema: "public".into(), table }),
             (Some(table), Some(schema), None) => Ok(Self { schema, table }),
-            _ => Err(bad("it has too many parts".into())),
+            _ => Err("it has too many parts".into()),
         }
     }
 
@@ -45,6 +43,8 @@ pub(super) struct Column {
     pub(super) generated: bool,
     /// Reading a text as this type is not what a cast from text does.
     pub(super) cast_differs: bool,
+    /// Part of some unique or exclusion rule, as far as that shows.
+    unique: bool,
     /// Where it stands in the table, for the keys.
     number: i16,
 }
@@ -65,6 +65,9 @@ pub(super) struct Table {
     pub(super) needs_delete: bool,
     /// `COPY` may write into it; row-level security forbids that.
     pub(super) copies: bool,
+    /// Ourselves, quoted.
+    pub(super) user: String,
+    /// Rights on it that we lack.
     pub(super) lacks: Vec<&'static str>,
     pub(super) rows_estimate: f32,
 }
@@ -76,7 +79,7 @@ const TABLE: &str = "
             OR NOT has_table_privilege(c.oid, 'TRUNCATE'),
         has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'INSERT'),
         has_table_privilege(c.oid, 'UPDATE'), has_table_privilege(c.oid, 'DELETE'),
-        NOT row_security_active(c.oid)
+        NOT row_security_active(c.oid), quote_ident(current_user)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2";
 
@@ -86,7 +89,10 @@ const COLUMNS: &str = "
         a.attgenerated <> '', a.attnum,
         t.typtype = 'd' OR EXISTS (
             SELECT FROM pg_cast k WHERE k.castsource = 'text'::regtype
-            AND k.casttarget = t.oid AND k.castmethod = 'f')
+            AND k.casttarget = t.oid AND k.castmethod = 'f'),
+        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid
+            AND (i.indisunique OR i.indisexclusion)
+            AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL))
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -130,6 +136,7 @@ impl Table {
             keys,
             needs_delete: row.get(3),
             copies: row.get(8),
+            user: row.get(9),
             lacks: lacks.collect(),
             rows_estimate: row.get(2),
         }))
@@ -137,6 +144,11 @@ impl Table {
 
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// Whether a column belongs to any unique rule.
+    pub(super) fn is_unique(&self, name: &str) -> bool {
+        self.columns.iter().any(|c| c.name == name && c.unique)
     }
 
     /// The unique key over exactly the shape's key columns, whatever their order.
@@ -160,6 +172,7 @@ fn column(row: &Row) -> Column {
         generated: row.get(6),
         number: row.get(7),
         cast_differs: row.get(8),
+        unique: row.get(9),
     }
 }
 

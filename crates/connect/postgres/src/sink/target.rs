@@ -41,6 +41,8 @@ pub(super) struct TargetColumn {
     /// Quoted.
     name: String,
     base: String,
+    /// Part of some unique rule beside the key, and may be null.
+    unique: bool,
     /// Set for a part of the key: the operator by which it is equal.
     equals: Option<String>,
 }
@@ -60,6 +62,8 @@ pub(super) enum Job {
     Patch { mask: Mask, strict: bool },
     /// The same columns of a set of rows; the last parameter is how many there have to be.
     PatchSet { mask: Mask, strict: bool },
+    /// Sets these columns of a set of rows to NULL.
+    Free(Mask),
     /// Whole rows that are new.
     Copy,
 }
@@ -101,6 +105,7 @@ impl Target {
                     wire: if there.cast_differs { Wire::Literal } else { Wire::Elements },
                     name: quote(&c.name),
                     base: there.base.clone(),
+                    unique: !there.not_null && equals.is_none() && table.is_unique(&c.name),
                     equals: equals.map(|(_, operator)| operator.clone()),
                 }
             })
@@ -171,6 +176,12 @@ impl Target {
             }
             Job::Patch { mask, strict } => self.patch(mask, *strict),
             Job::PatchSet { mask, strict } => self.patch_set(mask, *strict),
+            Job::Free(mask) => {
+                let sets = self.masked(mask).map(|c| format!("{} = NULL", self.columns[c].name));
+                let sets: Vec<_> = sets.collect();
+                let (set, is) = (self.set(&self.key), self.is_in_set());
+                format!("UPDATE {table} AS t SET {} FROM {set} WHERE {is}", sets.join(", "))
+            }
             Job::Copy => format!("COPY {table} ({}) FROM STDIN", self.names()),
         }
     }
@@ -217,6 +228,20 @@ impl Target {
             "WITH u AS ({update} RETURNING 1) \
              SELECT 1 / (count(*) = ${expected}::text::bigint)::int FROM u"
         )
+    }
+
+    /// All columns.
+    pub(super) fn all(&self) -> Mask {
+        let mut mask = Mask::default();
+        (0..self.columns.len()).for_each(|c| mask.set(c));
+        mask
+    }
+
+    /// Those of the columns that hold unique values; `None` when there are none.
+    pub(super) fn unique(&self, among: &Mask) -> Option<Mask> {
+        let mut mask = Mask::default();
+        self.masked(among).filter(|&c| self.columns[c].unique).for_each(|c| mask.set(c));
+        (!mask.is_empty()).then_some(mask)
     }
 
     /// Which columns a patch's set carries, in the order of its parameters.

@@ -31,11 +31,6 @@ impl Targets {
         self.by_shape.get(&(shape.schema, shape.subscription)).copied()
     }
 
-    /// Whether a subscription has a target already, from this shape or an earlier one.
-    pub(super) fn has_subscription(&self, subscription: usize) -> bool {
-        self.list.iter().any(|t| t.shape.subscription == subscription)
-    }
-
     /// The target of a shape: its table made, brought up, and compared.
     pub(super) async fn ensure(
         &mut self,

@@ -116,11 +116,12 @@ fn single<'a>(
 }
 
 /// Merges the changes of a range and writes what is left in sets: what goes first, children before
-/// parents; then what stays, parents before children.
+/// parents; then what stays, parents before children. When told to untangle, unique values are given
+/// up before they are given anew.
 pub(super) async fn merged(
     pipe: &mut Pipe<'_>,
     targets: &mut Targets,
-    by_shape: &ByShape,
+    (by_shape, untangle): (&ByShape, bool),
     rows: &Rows,
     range: std::ops::Range<u32>,
 ) -> Result<(), Fail> {
@@ -149,7 +150,10 @@ pub(super) async fn merged(
         let Some((merged, strict)) = &tables[t] else { continue };
         let sets = &mut sets[t];
         let mut writer = Writer { pipe, target: &mut targets.list[t], number: t, rows };
-        if !writer.copied(merged, &sets.fresh).await? {
+        if untangle {
+            writer.freed(merged, sets).await?;
+        }
+        if untangle || !writer.copied(merged, &sets.fresh).await? {
             let mut fresh = std::mem::take(&mut sets.fresh);
             fresh.append(&mut sets.upserts);
             sets.upserts = fresh;
@@ -185,6 +189,22 @@ impl<'r> Writer<'_, '_, 'r> {
             image.load_row(rows.before(change)).map(|()| changes[i])
         })
         .await
+    }
+
+    /// Takes the unique values from all rows that get new ones.
+    async fn freed(&mut self, merged: &Merged<'_>, sets: &Sets) -> Result<(), Fail> {
+        let rows = self.rows;
+        let columns = self.target.key.clone();
+        let whole = [(self.target.all(), &sets.fresh), (self.target.all(), &sets.upserts)];
+        let partial = sets.patches.iter().map(|(mask, entries)| (mask.clone(), entries));
+        for (mask, entries) in whole.into_iter().chain(partial) {
+            let Some(mask) = self.target.unique(&mask) else { continue };
+            self.set(&Job::Free(mask), &columns, entries.len(), |image, i| {
+                image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn upserts(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<(), Fail> {
