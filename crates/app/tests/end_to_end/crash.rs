@@ -1,0 +1,48 @@
+//! P1 nothing is lost, P2 applied once, P3 in order: the binary is killed again and again while the
+//! publisher goes on, and the copies end identical.
+
+use super::bank::{Traffic, assert_same, bank};
+use super::side::Kind;
+use rand::Rng;
+use std::sync::Arc;
+use std::time::Duration;
+
+async fn killed_again_and_again(from: Kind, to: Kind) {
+    let mut pair = bank(from, to, 20).await;
+    let side = Arc::new(pair.from);
+    let traffic = Traffic::start(side.clone(), 20, rand::random());
+    for _ in 0..12 {
+        let running = pair.rowcast.start(&["run"]);
+        let lives = rand::rng().random_range(20..900);
+        tokio::time::sleep(Duration::from_millis(lives)).await;
+        let ended = running.kill_9().await;
+        assert_eq!(ended.code(), None, "it ended before it was killed: {}", ended.said());
+    }
+    assert!(traffic.stop().await > 50, "hardly any traffic");
+    pair.from = Arc::into_inner(side).unwrap();
+    pair.catch_up().await;
+    assert_same(&pair).await;
+    // Nothing is left to do, and doing it again changes nothing.
+    pair.catch_up().await;
+    assert_same(&pair).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_postgres_to_postgres() {
+    killed_again_and_again(Kind::Postgres, Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_postgres_to_sqlite() {
+    killed_again_and_again(Kind::Postgres, Kind::Sqlite).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_sqlite_to_postgres() {
+    killed_again_and_again(Kind::Sqlite, Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_sqlite_to_sqlite() {
+    killed_again_and_again(Kind::Sqlite, Kind::Sqlite).await;
+}

@@ -1,0 +1,190 @@
+//! P5 the same values: every type arrives with identical `col::text`, by snapshot and by stream.
+
+use super::side::{Kind, Pair, Side};
+
+/// Types that must exist at the target before a copy can be made.
+const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s \"fine\"'); \
+     CREATE DOMAIN short AS varchar(5) CHECK (value <> 'no'); \
+     CREATE TYPE pair AS (a int, b text); \
+     CREATE TYPE span AS RANGE (subtype = float8); \
+     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree";
+
+/// A type, and values of it as SQL literals. Each value stands in a row of its own.
+const VALUES: &[(&str, &[&str])] = &[
+    ("boolean", &["true", "false"]),
+    ("smallint", &["-32768", "32767"]),
+    ("integer", &["-2147483648", "2147483647"]),
+    ("bigint", &["-9223372036854775808", "9223372036854775807"]),
+    ("real", &["'NaN'", "'-Infinity'", "1.17549435e-38", "3.4028235e38", "0.1", "'-0'"]),
+    ("double precision", &["'NaN'", "'Infinity'", "5e-324", "1.7976931348623157e308", "0.1"]),
+    ("numeric", &["'NaN'", "12345678901234567890123456789.000100", "-0.00", "1e100"]),
+    ("numeric(10,2)", &["12345678.90", "-0.01"]),
+    ("money", &["'-92233720368547758.08'", "'12.34'"]),
+    ("text", &["''", "E'tab\\tnew\\nline\\\\N \\r'", "'\\N'", "'NULL'", "'Zoë 🎉 \"q\" ''s {,}'"]),
+    ("varchar(7)", &["'1234567'", "' '"]),
+    ("char(6)", &["'ab'", "''"]),
+    ("\"char\"", &["'a'", "'\\'", "''"]),
+    ("name", &["'some_name'"]),
+    ("bytea", &["'\\x'", "'\\x00ff5c27'"]),
+    ("date", &["'infinity'", "'-infinity'", "'0044-03-15 BC'", "'5874897-12-31'"]),
+    ("time", &["'24:00:00'", "'00:00:00.000001'"]),
+    ("timetz", &["'24:00:00-15:59'", "'12:34:56.789+05:30'"]),
+    ("timestamp", &["'infinity'", "'4713-01-01 00:00:00 BC'", "'294276-12-31 23:59:59.999999'"]),
+    ("timestamptz", &["'-infinity'", "'2026-11-20 12:00:00.1+03'", "'0001-01-01 00:00:00+00 BC'"]),
+    ("timestamp(3)", &["'2026-11-20 12:00:00.123'"]),
+    ("interval", &["'-178000000 years'", "'1 mon -2 days +03:04:05.678'", "'00:00:00'"]),
+    ("uuid", &["'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"]),
+    ("json", &["'{\"b\": 1,  \"a\": [1, null], \"b\": 2}'", "'null'", "' \"x\" '"]),
+    ("jsonb", &["'{\"b\": 1.00, \"a\": \"\\u00e9\\n\"}'", "'null'", "'[]'"]),
+    ("jsonpath", &["'$.a[*] ? (@ > 1)'"]),
+    ("xml", &["'<a b=\"c\">d &amp; e</a>'"]),
+    ("bit(3)", &["B'101'"]),
+    ("bit varying(9)", &["B''", "B'10101'"]),
+    ("inet", &["'192.168.0.1/24'", "'::1'"]),
+    ("cidr", &["'10.0.0.0/8'", "'2001:db8::/32'"]),
+    ("macaddr", &["'08:00:2b:01:02:03'"]),
+    ("macaddr8", &["'08:00:2b:01:02:03:04:05'"]),
+    ("point", &["'(1.5,-2)'", "'(NaN,Infinity)'"]),
+    ("line", &["'{1,2,3}'"]),
+    ("lseg", &["'[(0,0),(1,1)]'"]),
+    ("box", &["'(1,1),(0,0)'"]),
+    ("path", &["'((0,0),(1,1))'", "'[(0,0),(1,1)]'"]),
+    ("polygon", &["'((0,0),(1,1),(1,0))'"]),
+    ("circle", &["'<(0,0),2>'"]),
+    ("tsvector", &["'''it''''s'':1A fat:2 rat'::tsvector"]),
+    ("tsquery", &["'fat & (rat | !cat)'"]),
+    ("pg_lsn", &["'16/B374D848'"]),
+    ("oid", &["4294967295"]),
+    ("regclass", &["'pg_catalog.pg_class'"]),
+    ("regtype", &["'integer'"]),
+    ("int4range", &["'empty'", "'[1,10)'", "'(,)'"]),
+    ("numrange", &["'[1.50,2.0]'"]),
+    ("tstzrange", &["'[2026-01-01 00:00+00, infinity]'"]),
+    ("int8multirange", &["'{}'", "'{[1,3),[5,9)}'"]),
+    ("txid_snapshot", &["'10:20:10,14,15'"]),
+    ("integer[]", &["'{}'", "'{1,NULL,3}'", "'{{1,2},{3,4}}'", "'[0:1]={7,8}'"]),
+    ("text[]", &["'{\"a,b\",\"NULL\",NULL,\"\",\"q\\\"\\\\\"}'", "ARRAY['{x}', ' y ']"]),
+    ("numeric(6,1)[]", &["'{1.0,NaN,NULL}'"]),
+    ("timestamptz[]", &["'{infinity,\"2026-11-20 12:00:00+00\"}'"]),
+    ("bytea[]", &["ARRAY['\\x5c00'::bytea, NULL]"]),
+    ("public.mood", &["'sad'", "'it''s \"fine\"'"]),
+    ("public.mood[]", &["ARRAY['ok', 'it''s \"fine\"']::mood[]"]),
+    ("public.short", &["'12345'", "'a b'"]),
+    ("public.pair", &["ROW(1, 'x,\"y\"')", "ROW(NULL, '')"]),
+    ("public.pair[]", &["ARRAY[ROW(1, 'a b'), ROW(NULL, NULL)]::pair[]"]),
+    ("public.span", &["'[1.5,2.5)'"]),
+    ("public.hstore", &["'\"a b\"=>\"1\", c=>NULL'"]),
+    ("public.citext", &["'MiXeD'"]),
+    ("public.ltree", &["'Top.Science'"]),
+];
+
+async fn create(side: &Side, table: &str) {
+    let columns = VALUES.iter().enumerate().map(|(i, (t, _))| format!("c{i} {t}"));
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    side.sql(&format!("CREATE TABLE {table} (id int PRIMARY KEY, {columns})")).await;
+}
+
+/// Statements that put every value into a row, starting with this id.
+fn inserts(first: usize) -> String {
+    let rows = VALUES.iter().map(|(_, v)| v.len()).max().unwrap();
+    let row = |r: usize| {
+        let value = |values: &[&str]| values.get(r).map_or("NULL".to_string(), |v| v.to_string());
+        let values: Vec<_> = VALUES.iter().map(|(_, v)| value(v)).collect();
+        format!("INSERT INTO everything VALUES ({}, {})", first + r, values.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join("; ")
+}
+
+async fn assert_identical(pair: &Pair) {
+    let columns = VALUES.iter().enumerate().map(|(i, _)| format!("c{i}::text"));
+    let query = format!(
+        "SELECT id::text, {} FROM everything ORDER BY id",
+        columns.collect::<Vec<_>>().join(", ")
+    );
+    let (theirs, ours) = (pair.from.sql(&query).await, pair.to.sql(&query).await);
+    assert_eq!(theirs.len(), ours.len(), "rows");
+    for (theirs, ours) in theirs.iter().zip(&ours) {
+        for (i, (a, b)) in theirs.iter().zip(ours).enumerate() {
+            let column = if i == 0 { "id" } else { VALUES[i - 1].0 };
+            assert_eq!(a, b, "row {:?}, type {column}", theirs[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_type_arrives_with_identical_text_by_snapshot_and_by_stream() {
+    let publish = "[service.shop.publish.everything]";
+    let subscribe = "[service.order.subscribe.\"shop.everything\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    for side in [&pair.from, &pair.to] {
+        side.sql(TYPES).await;
+    }
+    create(&pair.from, "everything").await;
+    pair.from.sql(&inserts(0)).await;
+    pair.rowcast.run(super::side::LONG, &["check"]).await.good();
+    pair.catch_up().await;
+    assert_identical(&pair).await;
+    let declared = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
+         WHERE attrelid = 'everything'::regclass AND attnum > 0 ORDER BY attnum";
+    pair.same(declared, declared).await;
+
+    // Few rows go one by one, many in sets; updates go another way than inserts.
+    pair.from.sql(&inserts(100)).await;
+    pair.catch_up().await;
+    assert_identical(&pair).await;
+    let many: Vec<_> = (0..60).map(|i| inserts(1000 + i * 10)).collect();
+    pair.from.sql(&many.join("; ")).await;
+    pair.catch_up().await;
+    assert_identical(&pair).await;
+    pair.from.sql("UPDATE everything SET c2 = id, id = id + 100000 WHERE id < 1000").await;
+    pair.from.sql("UPDATE everything SET c2 = -id").await;
+    pair.catch_up().await;
+    assert_identical(&pair).await;
+}
+
+#[tokio::test]
+async fn a_large_value_that_did_not_change_is_never_overwritten() {
+    let publish = "[service.shop.publish.doc]";
+    let subscribe = "[service.order.subscribe.\"shop.doc\"]";
+    for to in [Kind::Postgres, Kind::Sqlite] {
+        let pair = Pair::new(Kind::Postgres, to, publish, subscribe).await;
+        pair.from
+            .sql(
+                "CREATE TABLE doc (id int PRIMARY KEY, n int, body text); \
+                 ALTER TABLE doc ALTER COLUMN body SET STORAGE EXTERNAL; \
+                 INSERT INTO doc SELECT i, 0, repeat(md5(i::text), 500) FROM generate_series(1, 50) i",
+            )
+            .await;
+        pair.catch_up().await;
+        pair.from.sql("UPDATE doc SET n = n + 1").await;
+        pair.from.sql("UPDATE doc SET id = id + 1000 WHERE id <= 5").await;
+        pair.from.sql("UPDATE doc SET n = n + 1 WHERE id > 1000").await;
+        pair.from.sql("UPDATE doc SET body = 'short' WHERE id = 6").await;
+        pair.catch_up().await;
+        let all = "SELECT id, n, body FROM doc ORDER BY id";
+        pair.same(all, all).await;
+    }
+}
+
+#[tokio::test]
+async fn sqlite_keeps_every_storage_class() {
+    let publish = "[service.shop.publish.thing]";
+    let subscribe = "[service.order.subscribe.\"shop.thing\"]";
+    let pair = Pair::new(Kind::Sqlite, Kind::Sqlite, publish, subscribe).await;
+    pair.from
+        .sql("CREATE TABLE thing (id INTEGER PRIMARY KEY, free, i INTEGER, t TEXT, b BLOB, r REAL)")
+        .await;
+    let values = ["NULL", "1", "1.0", "'1'", "x'31'", "9e999", "''", "-0.0", "9223372036854775807"];
+    let rows = |first: usize| {
+        let row = |(i, v): (usize, &&str)| format!("({}, {v}, {v}, {v}, {v}, {v})", first + i);
+        let rows = values.iter().enumerate().map(row).collect::<Vec<_>>().join(", ");
+        format!("INSERT INTO thing VALUES {rows}")
+    };
+    pair.from.sql(&rows(0)).await;
+    pair.catch_up().await;
+    pair.from.sql(&rows(100)).await;
+    pair.catch_up().await;
+    let all = "SELECT id, typeof(free), quote(free), typeof(i), quote(i), typeof(t), quote(t), \
+         typeof(b), quote(b), typeof(r), quote(r) FROM thing ORDER BY id";
+    pair.same(all, all).await;
+}
