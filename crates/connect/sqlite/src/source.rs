@@ -26,14 +26,10 @@ use wake::Wake;
 /// How long a quiet file goes without a look, when no notification comes.
 const LAZY: Duration = Duration::from_millis(100);
 
-/// A notification may come before the commit can be seen: how soon to look again.
-const BURST: [Duration; 5] = [
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(3),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-];
+/// A notification comes with the write, the commit can be seen once it is synced: how soon to look
+/// again, in microseconds. A look costs a few of them.
+const BURST: [u64; 15] =
+    [300, 300, 300, 500, 500, 500, 500, 1_000, 1_000, 1_000, 1_000, 2_000, 2_000, 3_000, 5_000];
 
 /// Confirmed changes rest this long before a quiet source takes them out: one write for many.
 const PURGE_AFTER: Duration = Duration::from_secs(2);
@@ -231,7 +227,7 @@ impl Worker {
     fn patience(&self) -> Duration {
         let Some(running) = &self.running else { return Duration::from_secs(3600) };
         match (&self.asked, running.session.can_purge()) {
-            (Some(_), _) => BURST.get(self.burst).copied().unwrap_or(LAZY),
+            (Some(_), _) => BURST.get(self.burst).map_or(LAZY, |us| Duration::from_micros(*us)),
             (None, true) => PURGE_AFTER,
             (None, false) => Duration::from_secs(3600),
         }
