@@ -142,17 +142,23 @@ fn shown(column: &Column, value: Value<'_>) -> String {
         Value::Unchanged => return "(unchanged)".into(),
         Value::Integer(i) => return i.to_string(),
         Value::Real(r) => return r.to_string(),
-        Value::Blob(bytes) => hex(bytes),
+        Value::Blob(bytes) => return cut(&hex(bytes)),
         Value::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
     };
-    let short: String = text.chars().take(SHOWN).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
     let bare = |c: char| c.is_alphanumeric() || "_-+:.@".contains(c);
     let number = !matches!(column.kind, Kind::Text | Kind::Any | Kind::Json | Kind::Other);
-    if number || (!short.is_empty() && short.chars().all(bare)) {
-        return short + more;
+    if number || (!text.is_empty() && text.chars().all(bare)) {
+        return cut(&text);
     }
-    format!("{short:?}{more}")
+    format!("{:?}", cut(&text))
+}
+
+/// As much of a text as fits on a line with others.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
 }
 
 fn json_value(column: &Column, value: Value<'_>) -> Json {

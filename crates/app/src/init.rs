@@ -174,7 +174,10 @@ fn publish(out: &mut String, service: &str, table: &Table, entity: &str) {
     let columns: Vec<String> = table
         .columns
         .iter()
-        .map(|c| format!("{} {}{}", c.name, c.native, if c.key { " (key)" } else { "" }))
+        .map(|c| {
+            let key = if c.key { " (key)" } else { "" };
+            format!("{} {}", c.name, c.native).trim_end().to_string() + key
+        })
         .collect();
     let rows = grouped(table.rows_estimate);
     let _ = writeln!(out, "\n# About {rows} rows: {}", comment(&columns.join(", ")));

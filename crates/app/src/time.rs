@@ -40,6 +40,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub(crate) fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
+        0.0 => "0 ms".into(),
         s if s < 0.0095 => format!("{:.1} ms", s * 1e3),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 60.0 => format!("{s:.1} s"),

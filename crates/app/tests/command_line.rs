@@ -218,6 +218,18 @@ async fn check_says_what_is_wrong_with_a_table_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn check_runs_what_is_safe_to_run_and_looks_again() {
+    let rowcast = services();
+    let before = run(&rowcast, &["check"]).await.good();
+    assert!(before.stdout.contains("`rowcast check --fix` mends 2 of them"), "{}", before.said());
+    let fixed = run(&rowcast, &["check", "--fix"]).await.good();
+    assert!(fixed.stderr.contains("fix customer: PRAGMA journal_mode"), "{}", fixed.said());
+    assert!(fixed.stdout.contains("All good."), "{}", fixed.said());
+    let after = run(&rowcast, &["check"]).await.good();
+    assert!(after.stdout.contains("All good."), "{}", after.said());
+}
+
+#[tokio::test]
 async fn the_demo_tells_its_story_and_leaves_what_was_asked_for() {
     let rowcast = rowcast(CONFIG);
     let told = run(&rowcast, &["demo", "--seconds", "2", "--keep", "kept"]).await.good();

@@ -79,12 +79,15 @@ fn chain(error: &dyn Diagnose) -> String {
 async fn look_at_sink(route: &PlannedRoute, schemas: &Schemas) -> Vec<Finding> {
     let id = &route.sink.route;
     let Some(given) = schemas.get(&id.from) else {
-        return vec![Finding::new(
+        // Its own database can be looked at all the same.
+        let mut findings = route.database.check_sink(&route.sink, &[]).await;
+        findings.push(Finding::new(
             Severity::Warning,
             id.to_string(),
             format!("not looked at: {} cannot say what it would publish", id.from),
             format!("mend what is wrong at {} first", id.from),
-        )];
+        ));
+        return findings;
     };
     let mut findings = Vec::new();
     let mut shapes: Vec<Arc<Shape>> = Vec::new();

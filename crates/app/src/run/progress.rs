@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often bars move.
 const FRAME: Duration = Duration::from_millis(200);
-/// How often states are looked at once nothing is copied any more.
+/// How often states are looked at once everything is copied.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often a line is printed where bars cannot be.
 const LINE: Duration = Duration::from_secs(3);
@@ -65,7 +65,7 @@ impl Progress {
     }
 
     fn is_busy(&self) -> bool {
-        !self.copies.is_empty()
+        !self.copies.is_empty() || self.states.values().any(|s| *s == "bootstrapping")
     }
 
     fn update(&mut self, status: &Status) {
