@@ -43,13 +43,20 @@ pub(crate) struct Table {
 impl Table {
     /// The table with this name, as SQLite compares names.
     pub(crate) fn find(connection: &Connection, name: &str) -> Result<Option<Self>, Error> {
-        let list = "SELECT name, type, wr FROM pragma_table_list \
+        let list = "SELECT name, type, wr, strict FROM pragma_table_list \
                     WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
         let found = connection.prepare_cached(list)?.query_row([name], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
+            let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
+            Ok((name, kind, row.get(2)?, row.get::<_, bool>(3)?))
         });
-        let Some((name, kind, without_rowid)) = found.optional()? else { return Ok(None) };
-        let columns = columns(connection, &name)?;
+        let Some((name, kind, without_rowid, strict)) = found.optional()? else { return Ok(None) };
+        let mut columns = columns(connection, &name)?;
+        // ANY keeps values as they are in a strict table only; everywhere, no type does.
+        for column in
+            columns.iter_mut().filter(|c| strict && c.declared.eq_ignore_ascii_case("ANY"))
+        {
+            column.declared.clear();
+        }
         let uniques = uniques(connection, &name)?;
         Ok(Some(Self { name, columns, uniques, without_rowid, ordinary: kind == "table" }))
     }

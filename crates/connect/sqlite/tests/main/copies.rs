@@ -143,3 +143,16 @@ async fn check_says_how_a_rollback_journal_is_replaced() {
     file.database().fix(&fix.statements).await.unwrap();
     assert_eq!(file.select("PRAGMA journal_mode")[0][0].as_deref(), Some("wal"));
 }
+
+#[tokio::test]
+async fn a_strict_tables_free_column_stays_free() {
+    let (source, target) = (File::new(), File::new());
+    let table = "CREATE TABLE thing (id INTEGER PRIMARY KEY, free ANY) STRICT; \
+                 INSERT INTO thing VALUES (1, '007'), (2, 7), (3, 7.0), (4, x'07');";
+    source.connect().execute_batch(table).unwrap();
+    let mut capture = Capture::begin(&source, &["thing"], 1 << 20).await;
+    capture.catch_up().await;
+    deliver(&capture, &target).await;
+    let select = |table| format!("SELECT id, typeof(free), quote(free) FROM {table} ORDER BY id");
+    assert_eq!(target.select(&select("copy")), source.select(&select("thing")));
+}
