@@ -10,6 +10,7 @@ use crate::time::{grouped, rough};
 use comfy_table::{CellAlignment, Table, presets};
 use rowcast_core::ByteSize;
 use serde::Deserialize;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -98,7 +99,8 @@ pub(crate) async fn status(
             output.raw(text.as_bytes())?;
             return Ok(Exit::Good);
         }
-        output.raw(format!("{REDRAW}{text}").as_bytes())?;
+        let redraw = if std::io::stdout().is_terminal() { REDRAW } else { "" };
+        output.raw(format!("{redraw}{text}").as_bytes())?;
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -237,7 +237,7 @@ async fn the_demo_tells_its_story_and_leaves_what_was_asked_for() {
         "Two services, two databases",
         "5 customers were there before Rowcast",
         "Barbara Liskov becomes a customer",
-        "refused, the limit is 540",
+        "limit is 540: a local look-up",
         "From commit at the customer service to visible",
         "the same on both sides",
         "rowcast init --from URL --to URL",

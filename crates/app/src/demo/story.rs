@@ -129,14 +129,14 @@ impl Story {
         let Some(hero) = &self.hero else { return Ok(()) };
         let known = self.orders.customer(hero.id).map_err(|e| broken(&e))?;
         let Some(Customer { id, name, credit_limit, .. }) = known else { return Ok(()) };
+        let wish = format!("{name} orders {item} ({price})");
         if price > credit_limit {
-            let text =
-                format!("{name} orders {item} for {price}: refused, the limit is {credit_limit}");
-            return self.order_says("✗", &text, "looked up in its own database");
+            let note = format!("limit is {credit_limit}: a local look-up");
+            return self.order_says("✗", &format!("{wish}: refused"), &note);
         }
         self.orders.place(id, item, price).map_err(|e| broken(&e))?;
-        let text = format!("{name} orders {item} for {price}: accepted");
-        self.order_says("✓", &text, "knows the new limit")
+        let note = format!("limit is {credit_limit}");
+        self.order_says("✓", &format!("{wish}: accepted"), &note)
     }
 
     fn raise(&mut self, limit: i64) -> Result<(), Failure> {
@@ -192,8 +192,8 @@ impl Story {
         if self.orders.customer(gone.id).map_err(|e| broken(&e))?.is_some() {
             return Ok(());
         }
-        let text = format!("{} orders {item}: refused, no such customer", gone.name);
-        self.order_says("✗", &text, "it knows already")
+        let text = format!("{} orders {item}: refused", gone.name);
+        self.order_says("✗", &text, "no such customer any more")
     }
 
     /// Small changes, not told but measured, until it is time for the next beat.
@@ -248,7 +248,7 @@ impl Story {
         self.latencies.told += 1;
         let p = self.output.paint;
         let millis = format!("{:.1} ms", took.as_secs_f64() * 1e3);
-        let note = format!("→ order service after {}", p.green(&millis));
+        let note = format!("→ order service in {}", p.green(&millis));
         self.say(&p.cyan("customer"), sign, text, &note)
     }
 
@@ -260,7 +260,7 @@ impl Story {
     fn say(&self, who: &str, sign: &str, text: &str, note: &str) -> Result<(), Failure> {
         let p = self.output.paint;
         let at = p.dim(&format!("{:>6.1} s", self.began.elapsed().as_secs_f64()));
-        let pad = " ".repeat(62_usize.saturating_sub(text.width()));
+        let pad = " ".repeat(60_usize.saturating_sub(text.width()));
         self.output.line(format!("{at}  {who}  {} {text}{pad}  {note}", p.bold(sign)))
     }
 }

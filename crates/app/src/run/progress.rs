@@ -16,10 +16,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often a line is printed where bars cannot be.
 const LINE: Duration = Duration::from_secs(3);
 
-const ROWS: &str = "{prefix:>16.bold} {bar:28.cyan/dim} {human_pos}/{human_len} rows  {per_sec}  {eta} left  {msg}";
-const ROWS_UNKNOWN: &str = "{prefix:>16.bold} {spinner} {human_pos} rows  {per_sec}  {msg}";
+const ROWS: &str =
+    "{prefix:>20.bold} {bar:28.cyan/dim} {human_pos}/{human_len} rows  {wide_msg:.dim}";
+const ROWS_UNKNOWN: &str = "{prefix:>20.bold} {spinner} {human_pos} rows  {wide_msg:.dim}";
 const EVENTS: &str =
-    "{prefix:>16.bold} {bar:28.green/dim} {human_pos}/{human_len} events  {per_sec}  {eta} left";
+    "{prefix:>20.bold} {bar:28.green/dim} {human_pos}/{human_len} events  {wide_msg:.dim}";
 
 /// Shows how a node does until `stop`. Cancel safe.
 pub(crate) async fn show(board: &Board, bars: &MultiProgress, stop: &CancellationToken) {
@@ -95,26 +96,18 @@ impl Progress {
             let now = Instant::now();
             Copy { bar, began: now, from: way.at, said: now }
         });
+        let pace = copy.pace(&way);
         if let Some(bar) = &copy.bar {
             let template = if way.of.is_some() { way.template } else { ROWS_UNKNOWN };
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.expect("the templates are ours").progress_chars("━╸─"));
             bar.set_length(way.of.unwrap_or(0).max(way.at));
-            bar.set_message(way.note);
+            bar.set_message(format!("{pace}  {}", way.note));
             bar.set_position(way.at);
         } else if copy.said.elapsed() >= LINE {
             copy.said = Instant::now();
-            let seconds = copy.began.elapsed().as_secs_f64();
-            let rate = (way.at.saturating_sub(copy.from)) as f64 / seconds;
             let of = way.of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
-            let left = eta(&way, rate).map(|d| format!(", {} left", rough(d))).unwrap_or_default();
-            tracing::info!(
-                "{}: {}{of} {}, {}/s{left}",
-                way.name,
-                grouped(way.at),
-                way.unit,
-                grouped(rate as u64),
-            );
+            tracing::info!("{}: {}{of} {}, {pace}", way.name, grouped(way.at), way.unit);
         }
     }
 
@@ -144,9 +137,20 @@ impl Progress {
     }
 }
 
-fn eta(way: &Way, rate: f64) -> Option<Duration> {
-    let left = way.of?.checked_sub(way.at)?;
-    (rate >= 1.0).then(|| Duration::from_secs_f64(left as f64 / rate))
+impl Copy {
+    /// How fast it goes and how long it will still take, once there is something to go by.
+    fn pace(&self, way: &Way) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let done = way.at.saturating_sub(self.from);
+        if seconds < 0.3 || done == 0 {
+            return String::new();
+        }
+        let rate = done as f64 / seconds;
+        let left =
+            way.of.map(|of| Duration::from_secs_f64(of.saturating_sub(way.at) as f64 / rate));
+        let left = left.map(|d| format!(", {} left", rough(d))).unwrap_or_default();
+        format!("{}/s{left}", grouped(rate as u64))
+    }
 }
 
 /// The snapshot of a service, as long as rows come in.

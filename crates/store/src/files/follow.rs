@@ -165,3 +165,85 @@ impl Place {
         Ok(Some(Stored { base: Offset(header.base), batch: Arc::new(batch) }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FileLog, LogConfig};
+    use rowcast_core::{
+        Batch, BatchBuilder, Column, Epoch, EventLog, Kind, Op, Point, Position, RowWriter, Schema,
+        Value,
+    };
+
+    fn batch(number: u64, bytes: usize) -> Batch {
+        let schema = Arc::new(Schema {
+            entity: "t".parse().unwrap(),
+            dialect: "test".into(),
+            columns: vec![Column {
+                name: "id".into(),
+                native: "text".into(),
+                kind: Kind::Text,
+                key: Some(0),
+                not_null: true,
+                fill: None,
+            }],
+            generated: vec![],
+        });
+        let mut builder = BatchBuilder::new();
+        let index = builder.schema(schema.id(), &schema);
+        builder.begin(Point::Sequence(number), 0);
+        let text = vec![b'x'; bytes];
+        let row = |into: &mut Vec<u8>| RowWriter::new(into).push(Value::Text(&text));
+        builder.push(Op::Create, index, |_| {}, row);
+        builder.finish(Position::new(Epoch::default(), Point::Sequence(number)), true)
+    }
+
+    async fn append(log: &FileLog, shop: &ServiceName, number: u64, bytes: usize) {
+        log.append(shop, batch(number, bytes)).await.unwrap().await.unwrap();
+    }
+
+    fn offsets(follower: &mut Follower) -> Vec<u64> {
+        follower.read(ByteSize::mib(64)).unwrap().iter().map(|s| s.base.0).collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_what_is_durable_once_across_segments_and_beside_the_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let shop: ServiceName = "shop".parse().unwrap();
+        let config = LogConfig { segment: ByteSize::mib(1), ..LogConfig::default() };
+        let log = FileLog::open(dir.path(), config).unwrap();
+        log.tail(&shop).await.unwrap();
+        let mut all = Follower::new(dir.path(), shop.clone(), Offset(0));
+        let mut late = Follower::new(dir.path(), shop.clone(), Offset(4));
+        assert_eq!(offsets(&mut all), [] as [u64; 0]);
+        for number in 0..6 {
+            append(&log, &shop, number, 400 << 10).await;
+        }
+        assert_eq!(offsets(&mut all), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(offsets(&mut late), [4, 5]);
+        append(&log, &shop, 6, 10).await;
+        assert_eq!(offsets(&mut all), [6]);
+        assert_eq!(offsets(&mut all), [] as [u64; 0]);
+        let mut small = Follower::new(dir.path(), shop, Offset(0));
+        let two = small.read(ByteSize::kib(500)).unwrap();
+        assert_eq!(two.iter().map(|s| s.base.0).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(offsets(&mut small), [2, 3, 4, 5, 6]);
+    }
+
+    #[tokio::test]
+    async fn what_retention_forgot_is_said_to_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let shop: ServiceName = "shop".parse().unwrap();
+        let config = LogConfig { segment: ByteSize::mib(1), ..LogConfig::default() };
+        let log = FileLog::open(dir.path(), config).unwrap();
+        for number in 0..9 {
+            append(&log, &shop, number, 400 << 10).await;
+        }
+        log.trim(&shop, Offset(7)).await.unwrap();
+        let first = log.tail(&shop).await.unwrap().first;
+        assert!(first > Offset(0));
+        let gone = Follower::new(dir.path(), shop.clone(), Offset(0)).read(ByteSize::mib(1));
+        assert!(matches!(gone, Err(LogError::Trimmed { first: f, .. }) if f == first), "{gone:?}");
+        assert_eq!(offsets(&mut Follower::new(dir.path(), shop, first)).last(), Some(&8));
+    }
+}
