@@ -53,9 +53,10 @@ impl Backlog {
                 (events / 1000).saturating_sub(1)
             ),
             Self::Upd1 { events, keys } => format!(
-                "DO $$ BEGIN PERFORM setseed(0.42); FOR i IN 1..{events} LOOP \
-                 UPDATE customers SET credit_limit = i, updated_at = now() \
-                 WHERE id = 1 + floor(random() * {keys})::bigint; COMMIT; END LOOP; END $$"
+                "DO $$ DECLARE k bigint; BEGIN PERFORM setseed(0.42); FOR i IN 1..{events} LOOP \
+                 k := 1 + floor(random() * {keys}); UPDATE customers \
+                 SET credit_limit = i, updated_at = now() WHERE id = k; \
+                 COMMIT; END LOOP; END $$"
             ),
         }
     }

@@ -65,8 +65,10 @@ fn write(source: &Server, first: i64, count: usize, rate: u32) -> Result<Vec<Ins
             session.client().execute(&insert, &[&key]).await?;
             done.push(Instant::now());
         }
-        let late = began.elapsed().as_secs_f64() * f64::from(rate) / count as f64;
-        ensure!(late < 1.2, "the source is too slow for {rate} transactions a second");
+        let reached = count as f64 / began.elapsed().as_secs_f64();
+        if reached < f64::from(rate) * 0.95 {
+            eprintln!("    (the source managed only {reached:.0} transactions a second)");
+        }
         Ok(done)
     })
 }
