@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 
 /// Bytes gathered before they are handed to the disk.
 const GATHER: usize = 1 << 20;
+/// Bytes of the buffer that stay between groups; a larger one is made anew when it is needed.
+const BUFFER_KEPT: usize = 4 * GATHER;
 /// How often retention looks, when nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -110,7 +112,7 @@ impl Writer {
             },
             Err(WriteError::Failed(e)) => self.fail(group, e),
         }
-        self.out.shrink_to(GATHER);
+        self.out.shrink_to(BUFFER_KEPT);
     }
 
     fn refuse(&mut self, group: Vec<Append>, e: io::Error) {
