@@ -1,9 +1,11 @@
 //! The command line.
 
+use crate::config::Secret;
 use crate::paint::ColorChoice;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use rowcast_core::{EntityRef, Point, RouteId, ServiceName};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -87,11 +89,11 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The database that publishes: postgres://… or sqlite:…
-    #[arg(long, value_name = "URL")]
-    pub(crate) from: Option<String>,
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(crate) from: Option<Secret<String>>,
     /// The database that gets the copies.
-    #[arg(long, value_name = "URL", requires = "from")]
-    pub(crate) to: Option<String>,
+    #[arg(long, value_name = "URL", requires = "from", value_parser = secret)]
+    pub(crate) to: Option<Secret<String>>,
 }
 
 /// What `check` may do.
@@ -217,6 +219,11 @@ pub(crate) enum Log {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Addresses may hold passwords.
+fn secret(text: &str) -> Result<Secret<String>, Infallible> {
+    Ok(Secret::new(text.to_string()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -79,23 +79,25 @@ fn exists(file: &Path) -> Failure {
 }
 
 async fn found(
-    url: &str,
+    url: &Secret<String>,
     otherwise: &str,
     taken: &mut HashSet<String>,
     file: &Path,
 ) -> Result<Found, Failure> {
     let base = file.parent().unwrap_or(Path::new(""));
-    let mut service = service_name(url).unwrap_or_else(|| otherwise.to_string());
+    let mut service = service_name(url.reveal()).unwrap_or_else(|| otherwise.to_string());
     while !taken.insert(service.clone()) {
         service.push_str("_copy");
     }
     let name = service.parse().map_err(|e: NameError| Failure::usage(e.to_string(), ""))?;
-    let database =
-        databases::open(&name, &Secret::new(url.to_string()), base).map_err(|wrong| {
-            Failure::usage(format!("{}: {}", without_passwords(url), wrong.message), wrong.help)
-        })?;
+    let database = databases::open(&name, url, base).map_err(|wrong| {
+        Failure::usage(
+            format!("{}: {}", without_passwords(url.reveal()), wrong.message),
+            wrong.help,
+        )
+    })?;
     let tables = database.tables().await.map_err(|e| Failure::of(&e))?;
-    let address = address(url, &service);
+    let address = address(url.reveal(), &service);
     Ok(Found { service, address, tables })
 }
 

@@ -133,7 +133,7 @@ impl Orders {
     pub(super) fn totals(&self) -> Result<Vec<(String, i64)>> {
         let sql =
             "SELECT customer_name, sum(price) FROM orders JOIN customer_copy USING (customer_id)
-                   GROUP BY customer_id ORDER BY sum(price) DESC, customer_id LIMIT 3";
+                   GROUP BY customer_id ORDER BY sum(price) DESC, customer_id LIMIT 2";
         self.0.prepare_cached(sql)?.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
     }
 }

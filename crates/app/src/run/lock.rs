@@ -4,6 +4,7 @@ use crate::report::Failure;
 use rowcast_core::Code;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Keeps other processes out of a data directory for as long as it lives, however we end: the
@@ -30,10 +31,12 @@ fn holder(pid: &Option<u32>) -> String {
 }
 
 impl DataLock {
-    /// Makes the directory when it is missing.
+    /// Makes the directory when it is missing, for its owner only.
     pub(crate) fn take(data: &Path) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { data: data.into(), source };
-        std::fs::create_dir_all(data).map_err(unusable)?;
+        // What the log holds is nobody else's business.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+        made.map_err(unusable)?;
         let open = OpenOptions::new()
             .read(true)
             .write(true)
