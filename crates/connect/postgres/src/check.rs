@@ -234,6 +234,16 @@ fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: 
         );
         return;
     }
+    if table.hides_rows {
+        say(
+            Severity::Error,
+            &publish.table,
+            "A row-level policy hides rows from the role, so the first copy would have holes."
+                .into(),
+            "Let a superuser run: ALTER ROLE the_role BYPASSRLS, or connect as the table's owner.",
+        );
+        return;
+    }
     if table.has_children {
         say(
             Severity::Warning,

@@ -94,7 +94,6 @@ struct Running {
 }
 
 impl Running {
-    #[expect(clippy::type_complexity, reason = "what a start answers, once")]
     fn begin(
         address: &Address,
         spec: &SourceSpec,

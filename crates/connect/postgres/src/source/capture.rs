@@ -318,6 +318,7 @@ impl<'a> Capture<'a> {
 
     /// Waits for the server, for a chunk, or for the time to do something.
     async fn wait(&mut self) -> Result<(), Stop> {
+        self.flow.behind = 0;
         if self.flow.assembler.at_boundary() && self.chunks_may_go() {
             self.waiting_chunk().await?;
         }

@@ -50,6 +50,8 @@ pub(crate) struct Table {
     pub(crate) has_children: bool,
     pub(crate) rows_estimate: Option<u64>,
     pub(crate) may_select: bool,
+    /// A row-level policy hides rows from the role.
+    pub(crate) hides_rows: bool,
     pub(crate) may_own: bool,
     pub(crate) owner: String,
     pub(crate) columns: Vec<TableColumn>,
@@ -132,7 +134,7 @@ pub(crate) async fn tables(wire: &mut Wire, which: Which<'_>) -> Result<Vec<Tabl
                           WHERE t.isleaf)::bigint \
                      WHEN c.reltuples >= 0 THEN c.reltuples::bigint END, \
                 has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), \
-                pg_get_userbyid(c.relowner) \
+                pg_get_userbyid(c.relowner), row_security_active(c.oid) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {} ORDER BY 2, 3",
         which.condition()
@@ -188,6 +190,7 @@ fn table(row: &Row) -> Table {
         may_select: is(row, 9),
         may_own: is(row, 10),
         owner: text(row, 11),
+        hides_rows: is(row, 12),
         columns: vec![],
         indexes: vec![],
     }

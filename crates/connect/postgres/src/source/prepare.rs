@@ -12,6 +12,8 @@ use crate::connect::Address;
 use rowcast_core::{
     Epoch, Point, Position, Publish, Resume, SourceError, SourceSpec, Start, parse_path, quote,
 };
+use std::future::Future;
+use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The oldest server that sends messages in the stream.
@@ -71,6 +73,15 @@ impl Prepare<'_> {
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
         if let Some(Slot { active_pid: Some(pid), .. }) = &slot {
             return Err(slot::busy(&mut sql, &name, Some(pid), self.trouble).await);
+        }
+        if let (Some(slot), Start::Beginning | Start::Afresh) = (&slot, start)
+            && !slot.here
+        {
+            return Err(self.trouble.setup(
+                format!("another database of this server has a replication slot called {name}"),
+                "slots are named after services, one name for the whole server: give this service \
+                 another name, or drop that slot there if nothing uses it any more",
+            ));
         }
         let identity = identity(&server, &name);
         let mut fresh = false;
@@ -264,8 +275,8 @@ impl Prepare<'_> {
         server: &Server,
     ) -> Result<Exported, SourceError> {
         publication::note(sql, name, None).await;
-        tracing::debug!(slot = name, "making the slot; this waits for open transactions");
-        let made = slot::create(stream, name, Life::Permanent, server.version).await;
+        let made = slot::create(stream, name, Life::Permanent, server.version);
+        let made = told_when_slow(name, made).await;
         let made = made.map_err(|e| self.trouble.wire("the replication slot cannot be made", e))?;
         publication::note(sql, name, Some(made.consistent)).await;
         Ok(made)
@@ -280,7 +291,8 @@ impl Prepare<'_> {
     ) -> Result<Snapshotting, SourceError> {
         let mut beside = self.connect(Purpose::Replication).await?;
         let name = format!("{name}_{:08x}", rand::random::<u32>());
-        let made = slot::create(&mut beside, &name, Life::Temporary, server.version).await;
+        let made = slot::create(&mut beside, &name, Life::Temporary, server.version);
+        let made = told_when_slow(&name, made).await;
         let made = made.map_err(|e| self.trouble.wire("no slot for a snapshot can be made", e))?;
         Snapshotting::open(self, todo, &made).await
     }
@@ -304,6 +316,18 @@ impl Prepare<'_> {
                 Err(slot::busy(sql, name, None, self.trouble).await)
             }
             Err(e) => Err(self.trouble.wire("streaming does not begin", e)),
+        }
+    }
+}
+
+/// Says what a slot in the making waits for, when it takes long enough for somebody to wonder.
+async fn told_when_slow<T>(slot: &str, making: impl Future<Output = T>) -> T {
+    let mut making = std::pin::pin!(making);
+    match tokio::time::timeout(Duration::from_secs(5), &mut making).await {
+        Ok(made) => made,
+        Err(_) => {
+            tracing::info!(slot, "the slot begins once the transactions that write now have ended");
+            making.await
         }
     }
 }

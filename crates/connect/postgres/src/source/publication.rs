@@ -63,11 +63,12 @@ impl Publication {
         let names: BTreeSet<_> = tables.iter().map(Table::sql_only).collect();
         let list = names.into_iter().collect::<Vec<_>>().join(", ");
         let Some(found) = found else {
-            return vec![format!("CREATE PUBLICATION {name} FOR TABLE {list} WITH ({PUBLISH})")];
+            let tables = if list.is_empty() { list } else { format!("FOR TABLE {list} ") };
+            return vec![format!("CREATE PUBLICATION {name} {tables}WITH ({PUBLISH})")];
         };
         let mut statements = Vec::new();
         let wanted: BTreeSet<u32> = tables.iter().map(|t| t.oid).collect();
-        if !found.all_tables && (found.tables != wanted || found.cut) {
+        if !list.is_empty() && !found.all_tables && (found.tables != wanted || found.cut) {
             statements.push(format!("ALTER PUBLICATION {name} SET TABLE {list}"));
         }
         if !found.whole {

@@ -176,3 +176,47 @@ async fn a_slow_reader_keeps_its_connection() {
     let database = harness.database();
     assert!(database.address().starts_with("postgres://127.0.0.1:"));
 }
+
+#[tokio::test]
+async fn a_half_told_transaction_ends_though_nothing_of_it_is_published_any_more() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY, v text)")
+        .await;
+    let mut capture = Capture::begin(&harness, &["t", "u"], 2 << 10).await;
+    capture.catch_up().await;
+    harness
+        .sql("BEGIN; INSERT INTO t VALUES (1); INSERT INTO u SELECT i, repeat('u', 100) FROM generate_series(1, 200) i; COMMIT")
+        .await;
+    while !capture.copies.is_open() {
+        capture.step().await;
+    }
+    capture.spec.entities.pop();
+    let n = capture.batches.len();
+    capture = capture.restart_after(n).await;
+    while capture.copies.is_open() {
+        capture.step().await;
+    }
+    let last: Vec<_> = capture.batches[n..].iter().flat_map(|b| &b.events).map(|e| e.op).collect();
+    assert!(last.contains(&rowcast_core::Op::End), "{last:?}");
+    capture.assert_same("t").await;
+}
+
+#[tokio::test]
+async fn a_slot_of_another_database_is_left_alone() {
+    let harness = Harness::fresh().await;
+    let capture = caught_up(&harness).await;
+    drop(capture);
+    let session = harness.session().await;
+    session.until(PATIENCE, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
+    let url = harness.server.create_database("other").await;
+    harness.server.sql("other", TABLE).await;
+    let other = rowcast_postgres::PostgresDatabase::from_url(&url).unwrap();
+    for start in [Start::Beginning, Start::Afresh] {
+        let mut source = rowcast_core::Database::source(&other, spec(&harness, &["t"], LARGE));
+        let error = source.start(start).await.unwrap_err();
+        assert!(matches!(error, SourceError::Setup { .. }), "{error:?}");
+    }
+    let left = harness.sql("SELECT count(*) FROM pg_replication_slots").await;
+    assert_eq!(left[0][0].as_deref(), Some("1"));
+}

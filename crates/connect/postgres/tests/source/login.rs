@@ -8,9 +8,9 @@ use std::time::Duration;
 
 fn spec() -> SourceSpec {
     SourceSpec {
-        service: "shop".parse().unwrap(),
+        service: "shop".parse().expect("a name"),
         entities: vec![rowcast_core::Publish {
-            entity: "t".parse().unwrap(),
+            entity: "t".parse().expect("a name"),
             table: "t".into(),
             fields: None,
         }],

@@ -7,7 +7,7 @@ use rowcast_testkit::postgres::Server;
 use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
 
 fn worst(findings: &[Finding]) -> Severity {
-    findings.iter().map(|f| f.severity).max().unwrap()
+    findings.iter().map(|f| f.severity).max().expect("a finding")
 }
 
 fn errors(findings: &[Finding]) -> Vec<&Finding> {

@@ -178,3 +178,58 @@ async fn a_key_of_an_extension_or_of_many_columns_resumes_in_its_own_order() {
     let reads = capture.batches.iter().flat_map(|b| &b.events).filter(|e| e.op == Op::Read).count();
     assert_eq!(reads, 300, "each row once, though it was interrupted");
 }
+
+#[tokio::test]
+async fn tables_that_change_before_their_turn_are_read_as_they_are_then() {
+    let harness = Harness::fresh().await;
+    let names: Vec<String> = (0..8).map(|i| format!("t{i}")).collect();
+    let make = |n: &String| {
+        format!(
+            "CREATE TABLE {n} (id int PRIMARY KEY, a text, b text); \
+             INSERT INTO {n} SELECT i, repeat('a', 500), 'b' FROM generate_series(1, 100) i;"
+        )
+    };
+    harness.sql(&names.iter().map(make).collect::<String>()).await;
+    let tables: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut capture = Capture::begin(&harness, &tables, SMALL).await;
+    capture.step().await;
+    // Readers wait at the first tables, for as long as nobody takes what they have read.
+    harness
+        .sql(
+            "ALTER TABLE t6 DROP COLUMN a; ALTER TABLE t7 ADD COLUMN c int DEFAULT 5; \
+             UPDATE t7 SET b = 'x' WHERE id = 3; INSERT INTO t6 VALUES (900, 'y')",
+        )
+        .await;
+    capture.catch_up().await;
+    for table in tables {
+        capture.assert_same(table).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_a_policy_hides_are_an_error_and_not_a_hole() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql(
+            "CREATE ROLE reader LOGIN REPLICATION; CREATE TABLE t (id int PRIMARY KEY); \
+             INSERT INTO t VALUES (1), (2); GRANT SELECT ON t TO reader; \
+             ALTER TABLE t ENABLE ROW LEVEL SECURITY; \
+             CREATE POLICY one ON t TO reader USING (id = 1); \
+             CREATE PUBLICATION rowcast_shop FOR TABLE ONLY t WITH (publish_via_partition_root)",
+        )
+        .await;
+    let url = harness.server.url(crate::support::NAME).replace("postgres@", "reader@");
+    let database = rowcast_postgres::PostgresDatabase::from_url(&url).unwrap();
+    let spec = spec(&harness, &["t"], SMALL);
+    let findings = rowcast_core::Database::check_source(&database, &spec).await;
+    assert!(findings.iter().any(|f| f.message.contains("hides rows")), "{findings:#?}");
+    let mut source = rowcast_core::Database::source(&database, spec);
+    source.start(Start::Beginning).await.unwrap();
+    let error = loop {
+        match source.next().await {
+            Ok(batch) => assert!(batch.events.iter().all(|e| e.op != Op::Read)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, rowcast_core::SourceError::Setup { .. }), "{error:?}");
+}
