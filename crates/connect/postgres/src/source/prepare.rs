@@ -71,42 +71,21 @@ impl Prepare<'_> {
         let found = publication::ensure(&mut sql, &name, &tables, self.trouble).await?;
         let slot = Slot::find(&mut sql, &name).await;
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
-        if let Some(Slot { active_pid: Some(pid), .. }) = &slot {
-            return Err(slot::busy(&mut sql, &name, Some(pid), self.trouble).await);
-        }
-        if let (Some(slot), Start::Beginning | Start::Afresh) = (&slot, start)
-            && !slot.here
-        {
-            return Err(self.trouble.setup(
-                format!("another database of this server has a replication slot called {name}"),
-                "slots are named after services, one name for the whole server: give this service \
-                 another name, or drop that slot there if nothing uses it any more",
-            ));
-        }
         let identity = identity(&server, &name);
-        let mut fresh = false;
         let resume = match start {
             Start::After(resume) => {
                 self.same_history(identity, &name, slot.as_ref(), resume)?;
                 Some(resume)
             }
-            Start::Beginning => {
-                if let Some(slot) = &slot {
-                    if !publication::never_used(found.as_ref(), slot.confirmed) {
-                        return Err(self.left_over(&name));
-                    }
-                    self.drop_slot(&mut sql, &name).await?;
-                }
-                None
-            }
-            Start::Afresh => {
-                fresh = true;
-                if slot.is_some() {
-                    self.drop_slot(&mut sql, &name).await?;
-                }
-                None
-            }
+            Start::Beginning | Start::Afresh => None,
         };
+        let never_used = slot
+            .as_ref()
+            .is_some_and(|slot| publication::never_used(found.as_ref(), slot.confirmed));
+        if let Some(slot) = slot {
+            self.clear(&mut sql, &name, slot, start, never_used).await?;
+        }
+        let fresh = *start == Start::Afresh;
         let made = match resume {
             Some(_) => None,
             None => Some(self.make_slot(&mut sql, &mut stream, &name, &server).await?),
@@ -128,6 +107,31 @@ impl Prepare<'_> {
         };
         self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
         Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot })
+    }
+
+    /// Sees to a slot that is there: nobody may hold it, and a beginning needs it out of the way,
+    /// which is done only when nobody can miss it or a person said so.
+    async fn clear(
+        &self,
+        sql: &mut Wire,
+        name: &str,
+        slot: Slot,
+        start: &Start,
+        never_used: bool,
+    ) -> Result<(), SourceError> {
+        if let Some(pid) = &slot.active_pid {
+            return Err(slot::busy(sql, name, Some(pid), self.trouble).await);
+        }
+        match start {
+            Start::After(_) => Ok(()),
+            Start::Beginning | Start::Afresh if !slot.here => Err(self.trouble.setup(
+                format!("another database of this server has a replication slot called {name}"),
+                "slots are named after services, one name for the whole server: give this service \
+                 another name, or drop that slot there if nothing uses it any more",
+            )),
+            Start::Beginning if !never_used => Err(self.left_over(name)),
+            Start::Beginning | Start::Afresh => self.drop_slot(sql, name).await,
+        }
     }
 
     /// One connection.

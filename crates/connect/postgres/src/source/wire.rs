@@ -1,7 +1,7 @@
 //! A thin client of PostgreSQL's wire protocol: start-up, simple queries, `COPY TO STDOUT` and
 //! streaming replication. Values stay in the receive buffer; who reads them takes slices of it.
 //!
-//! It exists because tokio-postgres has no replication mode. It takes the same [`Address`], so both
+//! It exists because tokio-postgres has no replication mode. It takes the same address, so both
 //! kinds of connection mean the same server, user and TLS.
 
 mod login;
