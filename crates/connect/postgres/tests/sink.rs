@@ -12,6 +12,8 @@ mod checkpoint;
 mod fidelity;
 #[path = "sink/foreign.rs"]
 mod foreign;
+#[path = "sink/random.rs"]
+mod random;
 #[path = "sink/suite.rs"]
 mod suite;
 #[path = "sink/support.rs"]
