@@ -108,6 +108,15 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Reads what `Display` printed, in this epoch.
+    pub fn parse(epoch: Epoch, text: &str) -> Result<Self, PositionError> {
+        let (point, index) = text.split_once('+').unwrap_or((text, "0"));
+        let index = index.parse().map_err(|_| PositionError(text.into()))?;
+        Ok(Self { epoch, point: point.parse()?, index })
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.point)?;
@@ -123,6 +132,10 @@ mod tests {
     fn a_point_reads_back_what_it_prints() {
         for p in [Point::Lsn(0x16_b374_d848), Point::Lsn(0), Point::Sequence(u64::MAX)] {
             assert_eq!(p.to_string().parse::<Point>().unwrap(), p);
+        }
+        let half = Position { epoch: Epoch::default(), point: Point::Lsn(0x16_b374), index: 3 };
+        for p in [half, Position { index: 0, ..half }] {
+            assert_eq!(Position::parse(p.epoch, &p.to_string()), Ok(p));
         }
         for bad in ["", "x", "1/", "/", "1/2/3", "-1", "1/100000000"] {
             assert!(bad.parse::<Point>().is_err(), "{bad}");

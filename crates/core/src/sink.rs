@@ -20,8 +20,16 @@ pub struct SinkSpec {
 pub struct Checkpoint {
     /// The next offset the target lacks.
     pub next: Offset,
-    /// Epoch of what it applied last; `None` when it applied nothing yet.
-    pub epoch: Option<Epoch>,
+    /// The source's position at `next`, as the last apply said it; `None` when nothing was applied
+    /// yet. A log that has another position there is not the one that filled this target.
+    pub position: Option<Position>,
+}
+
+impl Checkpoint {
+    /// Epoch of what was applied last.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.position.map(|p| p.epoch)
+    }
 }
 
 /// How an apply moves the checkpoint.

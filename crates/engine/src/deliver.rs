@@ -5,8 +5,8 @@ use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Chunk, Database, EntityName, EventLog, Offset, Position, Progress, Projection,
-    RouteId, Rows, SchemaId, Sink, SinkSpec, Stored, Tail,
+    ByteSize, Checkpoint, Chunk, Database, EntityName, EventLog, LogError, Offset, Position,
+    Progress, Projection, RouteId, Rows, SchemaId, Sink, SinkError, SinkSpec, Stored, Tail,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -70,7 +70,9 @@ impl Deliver {
         let Some(checkpoint) = stop.run_until_cancelled(sink.wants(tail.log)).await else {
             return Ok(());
         };
-        let mut lane = Lane::new(self, sink, checkpoint?.next, &tail);
+        let checkpoint = checkpoint?;
+        self.compare(&checkpoint).await?;
+        let mut lane = Lane::new(self, sink, checkpoint.next, &tail);
         lane.publish();
         at_work(name, &self.state, backoff);
         loop {
@@ -80,6 +82,40 @@ impl Deliver {
             };
             lane.deliver(&chunk?).await?;
         }
+    }
+}
+
+impl Deliver {
+    /// Refuses a target that this log has not filled: an old copy of a data directory may have
+    /// captured other events under the offsets that the target knows.
+    async fn compare(&self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
+        let (Some(position), Some(last)) = (checkpoint.position, checkpoint.next.0.checked_sub(1))
+        else {
+            return Ok(());
+        };
+        let tail = self.log.tail(&self.route.from).await?;
+        if checkpoint.next <= tail.first {
+            // Retention has removed what could be compared.
+            return Ok(());
+        }
+        if checkpoint.next > tail.next {
+            let (at, next) = (checkpoint.next, tail.next);
+            return Err(LogError::Ahead { stream: self.route.from.clone(), at, next }.into());
+        }
+        let chunk = self.log.read(&self.route.from, Offset(last), ByteSize(1)).await?;
+        let here = position_at(&chunk.batches, checkpoint.next);
+        if here == position {
+            return Ok(());
+        }
+        let what = format!(
+            "it stands at offset {} and the source's position {position}, where this log has {here}",
+            checkpoint.next
+        );
+        let help = "this data directory is an old copy, or two were used in turn: start `rowcast \
+                    run` on the one that wrote the copy; or empty the copy's tables and delete \
+                    its row in the checkpoint table, to build it anew from this log";
+        let route = self.route.clone();
+        Err(SinkError::Checkpoint { route, what, help: help.into() }.into())
     }
 }
 

@@ -126,6 +126,15 @@ impl MemoryDatabase {
         self.lock().sink_faults.extend(faults);
     }
 
+    /// Makes every checkpoint here one that another history left: same offset, other position.
+    pub fn misplace_checkpoints(&self) {
+        for (_, checkpoint) in self.lock().checkpoints.values_mut() {
+            if let Some(position) = &mut checkpoint.position {
+                position.point = Point::Sequence(position.point.value() + 1);
+            }
+        }
+    }
+
     /// Makes the history another one, as when a database is replaced by an older backup.
     pub fn replace_history(&self) {
         self.lock().epoch += 1;
@@ -393,7 +402,7 @@ impl Sink for MemorySink {
         self.log = Some(log);
         let route = self.spec.route.to_string();
         let mut inner = self.database.lock();
-        let none = Checkpoint { next: Offset(0), epoch: None };
+        let none = Checkpoint { next: Offset(0), position: None };
         Ok(inner.checkpoints.entry(route).or_insert((log, none)).1)
     }
 
@@ -414,14 +423,14 @@ impl Sink for MemorySink {
         let log = self.log.expect("a sink is asked what it wants before it applies");
         let stored = inner.checkpoints.get_mut(&self.spec.route.to_string());
         let stored = stored.expect("made when it was asked what it wants");
-        if *stored != (log, Checkpoint { next: progress.from, epoch: stored.1.epoch }) {
+        if *stored != (log, Checkpoint { next: progress.from, ..stored.1 }) {
             return Err(SinkError::Checkpoint {
                 route: self.spec.route.clone(),
                 what: format!("it is {} and not {}", stored.1.next, progress.from),
                 help: String::new(),
             });
         }
-        stored.1 = Checkpoint { next: progress.next, epoch: Some(progress.position.epoch) };
+        stored.1 = Checkpoint { next: progress.next, position: Some(progress.position) };
         inner.tables = tables.clone();
         inner.seen.push(tables);
         drop(inner);

@@ -96,7 +96,7 @@ impl Inner {
             .and_then(|()| checkpoint::read(&connection, &self.spec.route));
         let read = read.map_err(|e| self.refused("reading the checkpoint", e))?;
         let checkpoint = match read {
-            None => Checkpoint { next: Offset(0), epoch: None },
+            None => Checkpoint { next: Offset(0), position: None },
             Some((found, checkpoint)) if found == log => checkpoint,
             Some(_) => return Err(checkpoint::of_another_log(&self.spec.route)),
         };

@@ -82,6 +82,22 @@ async fn another_history_is_never_silently_continued() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_another_log_has_filled_is_refused() {
+    let world = world(1);
+    world.publisher.commit(&[Write::put("customer", 1, "a")]);
+    let node = world.run();
+    node.caught_up().await;
+    node.stop().await;
+    world.subscribers[0].misplace_checkpoints();
+    world.publisher.commit(&[Write::put("customer", 2, "b")]);
+    let node = world.run();
+    let status = node.until("a paused route", |s| s.routes[0].state == "paused").await;
+    assert_eq!(status.routes[0].trouble.as_ref().unwrap().code, Some("SINK-CHECKPOINT"));
+    assert!(!world.is_copied(0));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_writer_of_a_checkpoint_pauses_and_does_not_fight() {
     let world = world(1);
     let node = world.run();

@@ -128,15 +128,15 @@ pub async fn half_a_transaction_leaves_nothing(harness: &dyn SinkHarness) {
 pub async fn a_target_remembers_its_checkpoint(harness: &dyn SinkHarness) {
     let mut feed = Feed::connect(harness, all(harness)).await;
     let found = feed.wants().await.unwrap_or_else(|e| panic!("it connects: {e:?}"));
-    assert_eq!((found.next, found.epoch), (Offset(0), None));
+    assert_eq!((found.next, found.epoch()), (Offset(0), None));
     feed.apply(&[create([Is("1"), Null, Null]), create([Is("2"), Null, Null])]).await;
     let found = feed.reconnect().await;
-    assert_eq!((found.next, found.epoch), (Offset(2), Some(feed.epoch)));
+    assert_eq!((found.next, found.epoch()), (Offset(2), Some(feed.epoch)));
     // A new history of the same log goes on from there.
     feed.epoch.identity ^= 1;
     feed.apply(&[truncate()]).await;
     let found = feed.reconnect().await;
-    assert_eq!((found.next, found.epoch), (Offset(3), Some(feed.epoch)));
+    assert_eq!((found.next, found.epoch()), (Offset(3), Some(feed.epoch)));
 }
 
 /// Two writers of one copy: the one that is behind fails, and writes nothing.

@@ -2,7 +2,7 @@
 
 use super::errors::Who;
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{Checkpoint, Epoch, LogId, Offset, Progress, RouteId, SinkError};
+use rowcast_core::{Checkpoint, Epoch, LogId, Offset, Position, Progress, RouteId, SinkError};
 
 /// What makes room for checkpoints; printed when we may not run it ourselves.
 pub(super) const SETUP: &[&str] = &[
@@ -40,7 +40,8 @@ pub(super) async fn read(
         let adopt = "UPDATE rowcast.checkpoint SET log = $2 \
                      WHERE route = $1 AND log <> $2 AND next = 0 AND epoch IS NULL";
         session.execute(adopt, &[&route, &log]).await?;
-        let select = "SELECT log, epoch, next FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
+        let select =
+            "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
         session.query_one(select, &[&route]).await
     };
     let row = read.await.map_err(|e| who.statement("reading rowcast.checkpoint", e))?;
@@ -48,16 +49,21 @@ pub(super) async fn read(
     if stored != log {
         return Err(other_log(who, &route, &stored, &log));
     }
-    let epoch = match epoch.as_deref().map(|e| (e, read_epoch(e))) {
-        None => None,
-        Some((_, Some(epoch))) => Some(epoch),
-        Some((text, None)) => {
-            let what = format!("its epoch {text:?} is none");
-            return Err(who.checkpoint(what, restart_copy(&route)));
+    let next = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+    let position: Option<String> = row.get(3);
+    let position = match (epoch, position) {
+        (None, _) => None,
+        (Some(epoch), position) => {
+            let position = position.unwrap_or_default();
+            let read = read_epoch(&epoch).map(|e| Position::parse(e, &position));
+            let Some(Ok(read)) = read else {
+                let what = format!("its epoch {epoch:?} and position {position:?} are none");
+                return Err(who.checkpoint(what, restart_copy(&route)));
+            };
+            Some(read)
         }
     };
-    let next = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-    Ok(Checkpoint { next: Offset(next), epoch })
+    Ok(Checkpoint { next: Offset(next), position })
 }
 
 async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
@@ -118,7 +124,7 @@ pub(super) fn prepare(place: &Place) -> String {
 
 /// Moves the checkpoint from `from` as the progress says.
 pub(super) fn step(from: Checkpoint, progress: &Progress) -> String {
-    let epoch = from.epoch.map_or("NULL".to_string(), |e| format!("'{e}'"));
+    let epoch = from.epoch().map_or("NULL".to_string(), |e| format!("'{e}'"));
     let Progress { next, position, .. } = progress;
     format!(
         "EXECUTE rowcast_step({next}, '{position}', '{}', {}, {epoch})",

@@ -15,13 +15,13 @@ async fn a_new_target_wants_everything_and_an_old_one_what_it_lacks() {
     assert_eq!(bench.next, Offset(0));
     bench.apply(&[Ev::create(&t, &["1"]), Ev::create(&t, &["2"])]).await;
     let checkpoint = bench.twin().wants(LOG).await.unwrap();
-    assert_eq!((checkpoint.next, checkpoint.epoch), (Offset(2), Some(bench.epoch)));
+    assert_eq!((checkpoint.next, checkpoint.epoch()), (Offset(2), Some(bench.epoch)));
     // A new history of the source goes on in the same log.
     bench.epoch = Epoch { identity: 9, birth: 9 };
     bench.apply(&[Ev::create(&t, &["3"])]).await;
     bench.apply(&[]).await;
     let checkpoint = bench.twin().wants(LOG).await.unwrap();
-    assert_eq!((checkpoint.next, checkpoint.epoch), (Offset(3), Some(bench.epoch)));
+    assert_eq!((checkpoint.next, checkpoint.epoch()), (Offset(3), Some(bench.epoch)));
 }
 
 #[tokio::test]

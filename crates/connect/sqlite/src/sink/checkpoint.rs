@@ -1,6 +1,8 @@
 //! The checkpoint: compared before it is set, in the transaction that writes the rows.
 
-use rowcast_core::{Checkpoint, Epoch, LogId, Offset, Progress, RouteId, SinkError};
+use rowcast_core::{
+    Checkpoint, Epoch, LogId, Offset, Point, Position, Progress, RouteId, SinkError,
+};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
 pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
@@ -15,7 +17,8 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
 pub(super) type Found = (LogId, Checkpoint);
 
 pub(super) fn read(c: &Connection, route: &RouteId) -> Result<Option<Found>, Error> {
-    let find = "SELECT log, next, identity, birth FROM _rowcast_checkpoint WHERE route = ?1";
+    let find =
+        "SELECT log, next, identity, birth, position FROM _rowcast_checkpoint WHERE route = ?1";
     let mut find = c.prepare_cached(find)?;
     let found = find.query_row([route.to_string()], |row| {
         let number = |i| -> Result<u64, Error> {
@@ -24,9 +27,11 @@ pub(super) fn read(c: &Connection, route: &RouteId) -> Result<Option<Found>, Err
             Ok(u64::from_str_radix(&text, 16).unwrap_or(0))
         };
         let birth = row.get::<_, i64>(3)? as u64;
-        let epoch = Some(Epoch { identity: number(2)?, birth });
+        let epoch = Epoch { identity: number(2)?, birth };
         let next = Offset(row.get::<_, i64>(1)? as u64);
-        Ok((LogId(number(0)?), Checkpoint { next, epoch }))
+        let nowhere = Position::new(epoch, Point::Sequence(u64::MAX));
+        let position = Position::parse(epoch, &row.get::<_, String>(4)?).unwrap_or(nowhere);
+        Ok((LogId(number(0)?), Checkpoint { next, position: Some(position) }))
     });
     found.optional()
 }
@@ -57,14 +62,14 @@ pub(super) fn compare(
             .into(),
     };
     let checkpoint = match here {
-        None => Checkpoint { next: Offset(0), epoch: None },
+        None => Checkpoint { next: Offset(0), position: None },
         Some((found, _)) if found != log => return Err(of_another_log(route)),
         Some((_, checkpoint)) => checkpoint,
     };
     if checkpoint.next != from {
         return Err(moved(format!("it stands at {}, not at {from}", checkpoint.next)));
     }
-    if checkpoint.epoch != known.epoch {
+    if checkpoint.epoch() != known.epoch() {
         return Err(moved("it was written for another history of the source".into()));
     }
     Ok(())
@@ -90,5 +95,5 @@ pub(super) fn write(
         epoch.birth as i64,
         progress.position.to_string(),
     ])?;
-    Ok(Checkpoint { next: progress.next, epoch: Some(epoch) })
+    Ok(Checkpoint { next: progress.next, position: Some(progress.position) })
 }

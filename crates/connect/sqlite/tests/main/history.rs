@@ -3,6 +3,8 @@
 use crate::file::File;
 use rowcast_core::{Op, Resume, SourceError, Start};
 use rowcast_testkit::source_suite::{Capture, spec};
+use rowcast_testkit::wait::eventually_some;
+use std::time::Duration;
 
 const CUSTOMER: &str = "CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT, email TEXT); \
                         INSERT INTO customer VALUES (1, 'a', 'a@'), (2, 'b', 'b@'), (3, 'c', 'c@');";
@@ -19,8 +21,16 @@ async fn captured(file: &File) -> Capture<'_> {
 }
 
 async fn refused(file: &File, resume: Resume) -> String {
-    let spec = spec(file, &["customer"], 1 << 20);
-    match Capture::start(file, spec, Start::After(resume)).await.err() {
+    let deadline = Duration::from_secs(30);
+    let error = eventually_some(deadline, "an answer", async || {
+        let spec = spec(file, &["customer"], 1 << 20);
+        match Capture::start(file, spec, Start::After(resume.clone())).await.err() {
+            // A process that another test is just starting shares the lock for a moment.
+            Some(SourceError::Busy { .. }) => None,
+            other => Some(other),
+        }
+    });
+    match error.await {
         Some(error @ SourceError::Epoch { .. }) => {
             let help = rowcast_core::Diagnose::help(&error).to_string();
             assert!(help.contains("rowcast run --resnapshot shop"), "{help}");
