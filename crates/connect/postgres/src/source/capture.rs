@@ -277,6 +277,7 @@ impl<'a> Capture<'a> {
                 relation: &relation,
                 table: &self.tables[first],
                 again,
+                xid: self.flow.xid,
             };
             let sql = self.task.sql(&mut self.sql).await?;
             let (table, strangers) = known.ask(sql).await?;

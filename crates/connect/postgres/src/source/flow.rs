@@ -74,6 +74,8 @@ pub(crate) struct Flow {
     pub(crate) behind: i64,
     /// When the server sent what we read last, in microseconds since 2000.
     sent: i64,
+    /// The number of the transaction begun last.
+    pub(crate) xid: u32,
     /// The server wants to hear from us.
     pub(crate) asked: bool,
     /// One of our own messages went by: say at once how far we are.
@@ -87,8 +89,8 @@ impl Flow {
         snapshot: Option<Snapshotting>,
     ) -> Self {
         let relations = HashMap::new();
-        let (behind, sent, asked, prompt) = (0, 0, false, false);
-        Self { trouble, assembler, relations, snapshot, behind, sent, asked, prompt }
+        let (behind, sent, xid, asked, prompt) = (0, 0, 0, false, false);
+        Self { trouble, assembler, relations, snapshot, behind, sent, xid, asked, prompt }
     }
 
     /// Takes one message of the connection.
@@ -137,7 +139,8 @@ impl Flow {
             return Ok(Step::Full);
         }
         match parse(body).map_err(|e| self.trouble.data(e))? {
-            Message::Begin { commit, at } => {
+            Message::Begin { commit, at, xid } => {
+                self.xid = xid;
                 self.behind = self.sent.saturating_sub(at);
                 self.assembler.begin(commit, at);
             }

@@ -99,6 +99,8 @@ pub(crate) enum Message<'a> {
         commit: u64,
         /// When, in microseconds since 2000.
         at: i64,
+        /// Its number.
+        xid: u32,
     },
     /// It ends.
     Commit {
@@ -199,7 +201,7 @@ impl<'a> Reader<'a> {
 pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     let mut r = Reader(bytes);
     Ok(match r.u8()? {
-        b'B' => Message::Begin { commit: r.u64()?, at: r.u64()? as i64 },
+        b'B' => Message::Begin { commit: r.u64()?, at: r.u64()? as i64, xid: r.u32()? },
         b'C' => {
             r.u8()?;
             Message::Commit { commit: r.u64()?, end: r.u64()? }

@@ -10,7 +10,8 @@ use super::trouble::Trouble;
 use super::wire::{Purpose, Wire};
 use crate::connect::Address;
 use rowcast_core::{
-    Epoch, Point, Position, Publish, Resume, SourceError, SourceSpec, Start, parse_path, quote,
+    Epoch, Point, Position, Publish, Resume, Snapshot, SourceError, SourceSpec, Start, parse_path,
+    quote,
 };
 use std::future::Future;
 use std::time::Duration;
@@ -43,6 +44,13 @@ struct Server {
     database: String,
 }
 
+/// What a snapshot has to know.
+struct Known<'a> {
+    name: &'a str,
+    server: &'a Server,
+    snapshots: &'a [Snapshot],
+}
+
 /// Where a published table is: its schema and its name. A bare name lies in `public`.
 pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
     let parts = parse_path(&publish.table).map_err(|e| e.to_string())?;
@@ -67,7 +75,7 @@ impl Prepare<'_> {
         let mut sql = self.connect(Purpose::Sql).await?;
         let mut stream = self.connect(Purpose::Replication).await?;
         let server = self.server(&mut sql, &mut stream).await?;
-        let (tables, shapes) = self.tables(&mut sql).await?;
+        let (mut tables, mut shapes) = self.tables(&mut sql).await?;
         let found = publication::ensure(&mut sql, &name, &tables, self.trouble).await?;
         let slot = Slot::find(&mut sql, &name).await;
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
@@ -99,12 +107,8 @@ impl Prepare<'_> {
             (None, None) => return Err(self.trouble.bug("a start without a slot")),
         };
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
-        let todo = snapshot::todo(&self.spec.entities, &tables, &shapes, snapshots);
-        let snapshot = match (todo.is_empty(), made) {
-            (true, _) => None,
-            (false, Some(made)) => Some(Snapshotting::open(self, todo, &made).await?),
-            (false, None) => Some(self.later_snapshot(&name, &server, todo).await?),
-        };
+        let known = Known { name: &name, server: &server, snapshots };
+        let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
         self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
         Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot })
     }
@@ -286,19 +290,43 @@ impl Prepare<'_> {
         Ok(made)
     }
 
-    /// A snapshot beside the running slot. Its own slot ends as soon as the readers hold it.
-    async fn later_snapshot(
+    /// The snapshot of what the log lacks, if it lacks anything: of the slot just made, or of one
+    /// beside the running slot, which ends as soon as the readers hold its snapshot.
+    ///
+    /// Tables and shapes become those of the snapshot. Making a slot may take long, and a column that
+    /// came meanwhile has values that only the snapshot knows.
+    async fn snapshot(
         &self,
-        name: &str,
-        server: &Server,
-        todo: Vec<snapshot::Todo>,
-    ) -> Result<Snapshotting, SourceError> {
-        let mut beside = self.connect(Purpose::Replication).await?;
-        let name = format!("{name}_{:08x}", rand::random::<u32>());
-        let made = slot::create(&mut beside, &name, Life::Temporary, server.version);
-        let made = told_when_slow(&name, made).await;
-        let made = made.map_err(|e| self.trouble.wire("no slot for a snapshot can be made", e))?;
-        Snapshotting::open(self, todo, &made).await
+        known: &Known<'_>,
+        tables: &mut Vec<Table>,
+        shapes: &mut Vec<Shape>,
+        made: Option<Exported>,
+    ) -> Result<Option<Snapshotting>, SourceError> {
+        let entities = &self.spec.entities;
+        if snapshot::todo(entities, tables, shapes, known.snapshots).is_empty() {
+            return Ok(None);
+        }
+        let mut beside = None;
+        let made = match made {
+            Some(made) => made,
+            None => {
+                let wire = beside.insert(self.connect(Purpose::Replication).await?);
+                let name = format!("{}_{:08x}", known.name, rand::random::<u32>());
+                let made = slot::create(wire, &name, Life::Temporary, known.server.version);
+                let made = told_when_slow(&name, made).await;
+                made.map_err(|e| self.trouble.wire("no slot for a snapshot can be made", e))?
+            }
+        };
+        let mut view = snapshot::View::open(self, &made).await?;
+        let before: Vec<u32> = tables.iter().map(|t| t.oid).collect();
+        (*tables, *shapes) = self.tables(&mut view.wire).await?;
+        if !tables.iter().map(|t| t.oid).eq(before) {
+            return Err(self.trouble.lost("a table was made anew while capture began"));
+        }
+        let todo = snapshot::todo(entities, tables, shapes, known.snapshots);
+        let snapshot = Snapshotting::open(self, view, todo, &made).await?;
+        drop(beside);
+        Ok(Some(snapshot))
     }
 
     async fn begin_stream(

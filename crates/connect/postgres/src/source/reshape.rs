@@ -6,6 +6,7 @@ use super::shape::strangers;
 use super::trouble::Trouble;
 use super::wire::Wire;
 use rowcast_core::{Kind, SourceError};
+use std::time::{Duration, Instant};
 
 /// What is to be found out.
 pub(crate) struct Question<'a> {
@@ -15,7 +16,13 @@ pub(crate) struct Question<'a> {
     pub(crate) table: &'a Table,
     /// The stream has spoken of it before, so something about it changed.
     pub(crate) again: bool,
+    /// The transaction in which the stream speaks.
+    pub(crate) xid: u32,
 }
+
+/// Longest to wait until the catalog shows what the stream speaks of.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
+const ASK_EVERY: Duration = Duration::from_millis(2);
 
 impl Question<'_> {
     /// The table as the catalog has it, and the types of the columns that it has no longer or not
@@ -31,6 +38,7 @@ impl Question<'_> {
         if fits && !self.again {
             return Ok((self.table.clone(), vec![]));
         }
+        self.until_visible(sql).await?;
         let wrong = |e| self.trouble.wire("its tables cannot be read", e);
         let found = catalog::tables(sql, Which::Oids(&[self.relation.oid])).await.map_err(wrong)?;
         // A table that is gone by now: what we know of it has to do.
@@ -41,5 +49,49 @@ impl Question<'_> {
             false => catalog::type_names(sql, &types).await.map_err(wrong)?,
         };
         Ok((table, names))
+    }
+
+    /// Waits until the catalog may show what this transaction did. A commit is in the stream before
+    /// others see it, so the catalog can be behind the stream as well as ahead of it. One that waits
+    /// for a standby is not waited for long: what is missed then is only the value that a new column
+    /// has in rows which were there before it.
+    async fn until_visible(&self, sql: &mut Wire) -> Result<(), SourceError> {
+        let began = Instant::now();
+        while began.elapsed() < VISIBLE_WITHIN {
+            let rows = sql.query("SELECT pg_current_snapshot()").await;
+            let rows = rows.map_err(|e| self.trouble.wire("its tables cannot be read", e))?;
+            let snapshot = rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default();
+            if shows(snapshot, self.xid) {
+                break;
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a snapshot, written `xmin:xmax:running,running`, shows what a transaction did. Stream and
+/// snapshot count in different widths; transactions that are compared lie close to each other.
+fn shows(snapshot: &str, xid: u32) -> bool {
+    let mut parts = snapshot.split(':').skip(1);
+    let number = |text: &str| text.parse::<u64>().ok().map(|n| n as u32);
+    let Some(end) = parts.next().and_then(number) else { return false };
+    let mut running = parts.next().unwrap_or_default().split(',').filter_map(number);
+    (xid.wrapping_sub(end) as i32) < 0 && !running.any(|r| r == xid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_shows_what_is_neither_running_nor_to_come() {
+        assert!(shows("100:105:", 104));
+        assert!(!shows("100:105:102,103", 103));
+        assert!(!shows("100:105:", 105));
+        // The snapshot's numbers go on where the stream's begin again.
+        assert!(shows("4294967290:4294967298:", u32::MAX));
+        assert!(!shows("4294967290:4294967298:4294967297", 1));
+        assert!(!shows("nonsense", 1));
     }
 }

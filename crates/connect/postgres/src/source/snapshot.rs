@@ -224,15 +224,15 @@ pub(crate) struct Snapshotting {
     _readers: JoinSet<()>,
 }
 
-impl Snapshotting {
-    /// Lets readers and a connection for questions import the snapshot, and begins to read.
-    pub(crate) async fn open(
-        prepare: &Prepare<'_>,
-        todo: Vec<Todo>,
-        made: &Exported,
-    ) -> Result<Self, SourceError> {
-        let what = "the snapshot cannot be read";
-        let wrong = |e: WireError| prepare.trouble.wire(what, e);
+/// A connection that sees the database as it was at L.
+pub(crate) struct View {
+    pub(crate) wire: Wire,
+    taken: i64,
+}
+
+impl View {
+    /// Connects and imports the snapshot.
+    pub(crate) async fn open(prepare: &Prepare<'_>, made: &Exported) -> Result<Self, SourceError> {
         // A policy that hides rows from us has to be an error, not a copy with holes.
         let import = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
@@ -240,9 +240,22 @@ impl Snapshotting {
              SELECT (extract(epoch FROM now()) * 1000000)::bigint",
             literal(&made.snapshot)
         );
-        let mut lookup = prepare.connect(Purpose::Sql).await?;
-        let taken = lookup.query(&import).await.map_err(wrong)?;
+        let mut wire = prepare.connect(Purpose::Sql).await?;
+        let taken = wire.query(&import).await;
+        let taken = taken.map_err(|e| prepare.trouble.wire("the snapshot cannot be read", e))?;
         let taken = taken.first().and_then(|r| r.first()?.as_ref()?.parse().ok()).unwrap_or(0);
+        Ok(Self { wire, taken })
+    }
+}
+
+impl Snapshotting {
+    /// Begins to read. `view` is kept for questions on the way.
+    pub(crate) async fn open(
+        prepare: &Prepare<'_>,
+        view: View,
+        todo: Vec<Todo>,
+        made: &Exported,
+    ) -> Result<Self, SourceError> {
         let count = prepare.spec.entities.len();
         let mut entities = vec![Copying::default(); count];
         for t in &todo {
@@ -259,20 +272,19 @@ impl Snapshotting {
         let tasks = todo.len().min(READERS_MAX);
         let queue = Arc::new(Mutex::new(VecDeque::from(todo)));
         for _ in 0..tasks {
-            let mut wire = prepare.connect(Purpose::Sql).await?;
-            wire.query(&import).await.map_err(wrong)?;
+            let wire = View::open(prepare, made).await?.wire;
             let bytes_max = prepare.spec.batch_bytes_max.as_usize();
             let reader = Reader::new(wire, queue.clone(), send.clone(), bytes_max);
             readers.spawn(reader.run());
         }
         Ok(Self {
             at: made.consistent.value(),
-            taken,
+            taken: view.taken,
             replaced,
             chunks,
             entities,
             changed: HashSet::new(),
-            lookup,
+            lookup: view.wire,
             _readers: readers,
         })
     }

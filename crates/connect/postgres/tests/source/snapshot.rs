@@ -233,3 +233,25 @@ async fn rows_that_a_policy_hides_are_an_error_and_not_a_hole() {
     };
     assert!(matches!(error, rowcast_core::SourceError::Setup { .. }), "{error:?}");
 }
+
+/// A slot waits for the transactions that write while it is made; what they commit is in the copy.
+#[tokio::test]
+async fn a_column_that_comes_while_the_slot_is_made_arrives_with_its_values() {
+    let harness = Harness::fresh().await;
+    harness.sql("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE busy (x int)").await;
+    harness.sql("INSERT INTO t SELECT i, 'v' FROM generate_series(1, 10) i").await;
+    let open = harness.session().await;
+    open.sql("BEGIN; INSERT INTO busy VALUES (1)").await;
+    let other = harness.session().await;
+    let alter = async {
+        let making = "SELECT count(*) FROM pg_replication_slots WHERE active";
+        other.until(PATIENCE, making, "1").await;
+        other.sql("ALTER TABLE t ADD COLUMN late int; UPDATE t SET late = id").await;
+        open.sql("COMMIT").await;
+    };
+    let begin = Capture::begin(&harness, &["t"], SMALL);
+    let (mut capture, ()) = tokio::join!(begin, alter);
+    capture.catch_up().await;
+    assert_eq!(capture.copies.newest_schema("t").map(|s| s.columns.len()), Some(3));
+    capture.assert_same("t").await;
+}
