@@ -61,13 +61,15 @@ impl Backlog {
         }
     }
 
-    /// Writes all of it, and the marker.
-    pub(super) async fn write(self, lab: &Lab) {
+    /// Writes all of it, and the marker. Returns the position after that.
+    pub(super) async fn write(self, lab: &Lab) -> String {
         let session = lab.source.session(SOURCE).await;
         session.sql("SET synchronous_commit = off").await;
         session.sql(&self.statements()).await;
         session.sql("SET synchronous_commit = on").await;
         session.sql(&mark(MARKER)).await;
+        let end = session.sql("SELECT pg_current_wal_lsn()").await;
+        end[0][0].clone().unwrap_or_default()
     }
 }
 

@@ -36,7 +36,7 @@ impl<'a> Contender<'a> {
         }
         Ok(match peer {
             Peer::Native => Self::Native(Native::new(lab, databases, setup.durable).await),
-            Peer::Rowcast => Self::Rowcast(Rowcast::new(lab, databases, setup.durable).await),
+            Peer::Rowcast => Self::Rowcast(Rowcast::new(lab, databases, setup.durable)),
         })
     }
 

@@ -19,14 +19,8 @@ pub(super) struct Rowcast<'a> {
 }
 
 impl<'a> Rowcast<'a> {
-    pub(super) async fn new(lab: &'a Lab, databases: Vec<String>, durable: bool) -> Self {
-        // The setting of the database is what a user has; native has its own, off by default.
-        let commit = if durable { "on" } else { "off" };
-        for name in &databases {
-            let set = format!("ALTER DATABASE {name} SET synchronous_commit = {commit}");
-            lab.target.sql("postgres", &set).await;
-        }
-        let program = Program::new(&lab.binary, &file(lab, &databases));
+    pub(super) fn new(lab: &'a Lab, databases: Vec<String>, durable: bool) -> Self {
+        let program = Program::new(&lab.binary, &file(lab, &databases, durable));
         Self { lab, databases, program, running: None }
     }
 
@@ -52,11 +46,9 @@ impl<'a> Rowcast<'a> {
         Ok(())
     }
 
-    /// Waits until the source may forget everything: the log holds it.
-    pub(super) async fn captured(&self) -> Result<()> {
+    /// Waits until the source may forget everything up to `end`: the log holds it.
+    pub(super) async fn captured(&self, end: &str) -> Result<()> {
         let session = self.lab.source.session(SOURCE).await;
-        let end = session.sql("SELECT pg_current_wal_lsn()").await;
-        let end = end[0][0].as_deref().context("a position")?;
         let held = format!(
             "SELECT FROM pg_replication_slots WHERE slot_name LIKE 'rowcast%' \
              AND confirmed_flush_lsn >= '{end}'"
@@ -69,7 +61,7 @@ impl<'a> Rowcast<'a> {
     }
 }
 
-fn file(lab: &Lab, databases: &[String]) -> String {
+fn file(lab: &Lab, databases: &[String], durable: bool) -> String {
     let from = lab.source.url(SOURCE);
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port = free.map_or(7117, |address| address.port());
@@ -79,7 +71,8 @@ fn file(lab: &Lab, databases: &[String]) -> String {
          [service.shop.publish.customers]\ntable = \"public.customers\"\n"
     );
     for (index, name) in databases.iter().enumerate() {
-        let to = lab.target.url(name);
+        let options = if durable { "?options=-c%20synchronous_commit%3Don" } else { "" };
+        let to = lab.target.url(name) + options;
         let _ = write!(
             file,
             "\n[service.copy{index}]\ndatabase = \"{to}\"\n\n\

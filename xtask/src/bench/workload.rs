@@ -6,7 +6,7 @@ use super::contender::{Contender, Setup};
 use super::lab::{Lab, SOURCE};
 use super::latency;
 use super::report::{Metric, Sample, Target};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
@@ -167,6 +167,11 @@ async fn catch_up(
 ) -> Result<Vec<Sample>> {
     fill(&lab.source.session(SOURCE).await, backlog.rows_before()).await;
     let mut contenders = ready(lab, peers, setup).await?;
+    if setup.durable {
+        for contender in &mut contenders {
+            prove_durable(lab, contender).await?;
+        }
+    }
     backlog.write(lab).await;
     let mut samples = Vec::new();
     for contender in &mut contenders {
@@ -188,6 +193,31 @@ async fn catch_up(
     }
     finish(contenders).await?;
     Ok(samples)
+}
+
+/// Lets a row pass while the target waits for a standby that does not exist: a commit that is to be
+/// durable waits with it, any other shows.
+async fn prove_durable(lab: &Lab, contender: &mut Contender<'_>) -> Result<()> {
+    const WAITS: &str = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    const KEY: i64 = -2;
+    let peer = contender.peer();
+    lab.target.set("synchronous_standby_names", "nobody").await;
+    contender.resume().await;
+    let key = KEY - peer as i64;
+    lab.source.sql(SOURCE, &mark(key)).await;
+    let watch = lab.watch(contender.databases()).await;
+    let shown = format!("SELECT FROM customers WHERE id = {key}");
+    let mut durable = false;
+    lab.until("a commit waits, or shows", async || {
+        durable = !watch[0].try_sql(WAITS).await?.is_empty();
+        Ok(durable || !watch[0].try_sql(&shown).await?.is_empty())
+    })
+    .await?;
+    lab.target.set("synchronous_standby_names", "").await;
+    arrived_at(lab, &watch, key).await?;
+    contender.pause().await?;
+    ensure!(durable, "{} does not wait for the disk when it commits", peer.name());
+    Ok(())
 }
 
 async fn copy(lab: &Lab, peers: &[Peer], rows: u64) -> Result<Vec<Sample>> {
@@ -238,12 +268,12 @@ async fn capture(lab: &Lab, peers: &[Peer], backlog: Backlog) -> Result<Vec<Samp
         let setup = Setup { subscribers: 0, durable: false };
         let mut contender = Contender::new(*peer, lab, setup).await?;
         contender.copy().await?;
-        backlog.write(lab).await;
+        let end = backlog.write(lab).await;
         lab.settle(&[]).await;
         let began = Instant::now();
         contender.resume().await;
         if let Contender::Rowcast(rowcast) = &contender {
-            rowcast.captured().await?;
+            rowcast.captured(&end).await?;
         }
         let rate = backlog.events() as f64 / began.elapsed().as_secs_f64();
         samples.push(Sample::new(*peer, Metric::EventsPerSecond, rate));
