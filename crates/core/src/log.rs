@@ -252,8 +252,8 @@ impl Diagnose for LogError {
             Self::Damaged { .. } => "run `rowcast log check` to see what is damaged",
             Self::Unreadable { .. } => "look at the disk that holds the data directory",
             Self::Trimmed { .. } => {
-                "the copy needs what retention removed; empty the copy's tables and its row in \
-                 the checkpoint table, and keep more: `[log] keep = \"all\"`"
+                "the copy needs what retention removed: build it anew as the page says, and let the \
+                 log keep more: `[log] keep = \"all\"`"
             }
             Self::Ahead { .. } => {
                 "the target has applied more than this log holds: this data directory is an old \
