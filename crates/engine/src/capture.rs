@@ -13,8 +13,12 @@ use rowcast_core::{
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How long a capture that was in trouble has to hold without a change before it counts as mended.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
 /// What others may see of a capture.
 #[derive(Debug, Clone, Default)]
@@ -79,15 +83,29 @@ impl Capture {
             Some(started) => started?,
             None => return Ok(()),
         }
-        at_work(name, &self.state, backoff);
+        // After trouble, being connected is no proof yet: a log without room would be announced as
+        // mended with every try.
+        let mut proven = self.state.borrow().condition.trouble.is_none();
+        if proven {
+            at_work(name, &self.state, backoff);
+        }
+        let quiet = tokio::time::sleep(PROVEN_AFTER);
+        tokio::pin!(quiet);
         let mut pending: FuturesOrdered<Pending> = FuturesOrdered::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(durable) = pending.next(), if !pending.is_empty() => {
                     self.confirm(source, durable).await?;
+                    if !std::mem::replace(&mut proven, true) {
+                        at_work(name, &self.state, backoff);
+                    }
                 }
                 batch = source.next() => self.append(batch?, &mut pending).await?,
+                () = &mut quiet, if !proven => {
+                    proven = true;
+                    at_work(name, &self.state, backoff);
+                }
             }
         }
         // What was appended is worth confirming: the next start has less to read again.
