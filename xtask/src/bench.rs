@@ -13,7 +13,7 @@ mod usage;
 mod workload;
 
 use crate::run::{cargo, must};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use lab::Lab;
 use report::Report;
@@ -79,6 +79,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     runtime.worker_threads(1).enable_all().build()?.block_on(async {
         let lab = Lab::start(binary).await?;
         let mut report = Report::new(machine::describe(&lab).await?, options.quick);
+        let mut failed = Vec::new();
         for repetition in 0..repetitions {
             for workload in workloads {
                 // Whoever goes second finds warmer caches: they take turns at that, too.
@@ -87,11 +88,16 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
                     order.reverse();
                 }
                 eprintln!("{} of {repetitions}: {}", repetition + 1, workload.name());
-                let samples = workload.run(&lab, &sizes, &order).await;
-                let samples = samples.with_context(|| workload.name().to_owned())?;
-                for sample in samples {
-                    eprintln!("    {sample}");
-                    report.add(*workload, sample);
+                match workload.run(&lab, &sizes, &order).await {
+                    Ok(samples) => samples.into_iter().for_each(|sample| {
+                        eprintln!("    {sample}");
+                        report.add(*workload, sample);
+                    }),
+                    // The others are worth having; the next one cleans up.
+                    Err(error) => {
+                        eprintln!("    failed: {error:#}");
+                        failed.push(workload.name());
+                    }
                 }
             }
             // What is measured survives a later failure.
@@ -104,6 +110,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
             let saved = report.write(&crate::root()?.join("docs/benchmarks"))?;
             println!("saved as {}", saved.display());
         }
+        ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
         Ok(())
     })
 }

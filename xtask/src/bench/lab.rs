@@ -46,17 +46,28 @@ impl Lab {
         Ok(Self { source: start().await, target: start().await, binary })
     }
 
-    /// Makes the source database anew, and drops what the last measurement left.
+    /// Makes the source database anew, and drops what the last measurement left, also one that
+    /// failed half way.
     pub(super) async fn fresh(&self) -> Result<()> {
+        self.target.set("synchronous_standby_names", "").await;
+        let left = "SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'";
+        for database in names(&self.target, "postgres", left).await {
+            for subscription in names(&self.target, &database, SUBSCRIPTIONS).await {
+                let alter = format!("ALTER SUBSCRIPTION {subscription}");
+                for statement in [
+                    format!("{alter} DISABLE"),
+                    format!("{alter} SET (slot_name = NONE)"),
+                    format!("DROP SUBSCRIPTION {subscription}"),
+                ] {
+                    self.target.sql(&database, &statement).await;
+                }
+            }
+        }
         let orphans = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
-        self.until("every slot is released", async || {
-            Ok(self.source.try_sql("postgres", orphans).await.is_ok())
-        })
-        .await?;
+        let released = async || Ok(self.source.try_sql("postgres", orphans).await.is_ok());
+        self.until("every slot is released", released).await?;
         for server in [&self.source, &self.target] {
-            let left = "SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'";
-            for row in server.sql("postgres", left).await {
-                let name = row[0].as_deref().unwrap_or_default();
+            for name in names(server, "postgres", left).await {
                 server.sql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await;
             }
         }
@@ -116,4 +127,12 @@ impl Lab {
         }
         sessions
     }
+}
+
+const SUBSCRIPTIONS: &str = "SELECT subname FROM pg_subscription s JOIN pg_database d \
+                             ON d.oid = s.subdbid WHERE d.datname = current_database()";
+
+async fn names(server: &Server, database: &str, query: &str) -> Vec<String> {
+    let rows = server.sql(database, query).await;
+    rows.into_iter().filter_map(|mut row| row.swap_remove(0)).collect()
 }
