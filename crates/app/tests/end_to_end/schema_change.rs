@@ -73,3 +73,27 @@ async fn a_dropped_table_is_told_and_what_was_copied_stays() {
         assert_eq!(pair.to.value("SELECT count(*) FROM item").await, "3");
     }
 }
+
+#[tokio::test]
+async fn a_field_that_is_published_again_brings_what_changed_meanwhile() {
+    for from in [Kind::Postgres, Kind::Sqlite] {
+        for to in [Kind::Postgres, Kind::Sqlite] {
+            let wide = format!("{PUBLISH}\nfields = [\"id\", \"name\", \"size\"]");
+            let narrow = format!("{PUBLISH}\nfields = [\"id\", \"name\"]");
+            println!("{from:?} to {to:?}");
+            let pair = pair(from, to, SUBSCRIBE).await;
+            for publish in [&narrow, &wide, &narrow] {
+                pair.configure(publish, SUBSCRIBE);
+                pair.catch_up().await;
+                pair.from.sql("UPDATE item SET size = size + 1").await;
+                pair.catch_up().await;
+            }
+            for publish in [wide.as_str(), PUBLISH] {
+                pair.configure(publish, SUBSCRIBE);
+                pair.catch_up().await;
+                let all = "SELECT id, name, size FROM item ORDER BY id";
+                pair.same(all, all).await;
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod assemble;
 mod capture;
 pub(crate) mod catalog;
 mod copy;
+mod cursor;
 mod flow;
 mod kinds;
 mod pgoutput;
@@ -108,11 +109,11 @@ impl Running {
             spec: spec.clone(),
             outlet,
             confirmed: confirmed.clone(),
+            stop: stop.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stopped = stop.clone();
         let body = move || {
-            runtime.block_on(stopped.run_until_cancelled(task.run(from, say)));
+            runtime.block_on(task.run(from, say));
             // A name that is being resolved must not hold up the end.
             runtime.shutdown_background();
         };

@@ -102,8 +102,7 @@ impl Live {
         }
         match result {
             Ok(()) => {
-                self.seen =
-                    Checkpoint { next: progress.next, position: Some(progress.position) };
+                self.seen = Checkpoint { next: progress.next, position: Some(progress.position) };
                 self.open = !progress.commit;
                 if progress.commit {
                     self.committed = self.seen;

@@ -262,6 +262,11 @@ impl Assembler {
         key_hash(entity, key, &mut self.scratch)
     }
 
+    /// Adds words on snapshots to the batch in the making.
+    pub(crate) fn say(&mut self, words: Vec<Snapshot>) {
+        words.into_iter().for_each(|w| self.builder.snapshot(w));
+    }
+
     /// Marks the batch in the making as the beginning of a new history.
     pub(crate) fn fresh(&mut self) {
         self.builder.fresh();

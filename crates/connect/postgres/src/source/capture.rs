@@ -20,6 +20,7 @@ use rowcast_core::{Batch, Resume, Snapshot, SourceError, SourceSpec, Start};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// A server that sends this far behind its commits has a backlog; microseconds.
 const BACKLOG_BEHIND: i64 = 50_000;
@@ -46,6 +47,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 const HEARTBEAT_BYTES: u64 = 8 << 10;
 /// Longest for a heartbeat's statement.
 const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest that the last word to the server may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// Longest for the server to notice that our own last connection is gone.
 const OWN_GHOST_MAX: Duration = Duration::from_secs(30);
 
@@ -55,30 +58,45 @@ pub(crate) struct Task {
     pub(crate) spec: SourceSpec,
     pub(crate) outlet: Outlet,
     pub(crate) confirmed: Arc<Confirmed>,
+    /// Ends it all.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Task {
-    /// Starts, says how that went, and streams until it fails or nobody listens.
-    pub(crate) async fn run(
-        mut self,
-        start: Start,
-        started: oneshot::Sender<Result<(), SourceError>>,
-    ) {
+    /// Captures until it fails, nobody listens, or it is told to stop.
+    pub(crate) async fn run(self, start: Start, started: oneshot::Sender<Result<(), SourceError>>) {
+        let stop = self.stop.clone();
+        let farewell = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL_MAX).await;
+        };
+        tokio::select! {
+            () = self.stream(start, started) => {}
+            () = farewell => {}
+        }
+    }
+
+    /// Starts, says how that went, and streams.
+    async fn stream(mut self, start: Start, started: oneshot::Sender<Result<(), SourceError>>) {
+        let told = self.stop.clone();
         let mut progress = match &start {
             Start::After(resume) => resume.snapshots.clone(),
             Start::Beginning | Start::Afresh => vec![],
         };
-        let mut prepared = match self.prepare(&start).await {
-            Ok(prepared) => prepared,
+        let mut prepared = match told.run_until_cancelled(self.prepare(&start)).await {
+            Some(Ok(prepared)) => prepared,
             // Nobody waits for it when the start was given up.
-            Err(error) => return drop(started.send(Err(error))),
+            Some(Err(error)) => return drop(started.send(Err(error))),
+            None => return,
         };
         if started.send(Ok(())).is_err() {
             return;
         }
         loop {
             let mut capture = Capture::new(&mut self, prepared, std::mem::take(&mut progress));
-            let stop = capture.run().await;
+            let Some(stop) = told.run_until_cancelled(capture.run()).await else {
+                return capture.farewell().await;
+            };
             let resume = Resume {
                 position: capture.flow.assembler.handed(),
                 snapshots: std::mem::take(&mut capture.progress),
@@ -86,16 +104,23 @@ impl Task {
             drop(capture);
             prepared = match stop {
                 Stop::Gone => return,
-                Stop::Failed(error) => return self.outlet.fail(error).await,
+                Stop::Failed(error) => return self.fail(error).await,
                 Stop::Again => {
                     progress.clone_from(&resume.snapshots);
-                    match self.again(&Start::After(resume)).await {
-                        Ok(prepared) => prepared,
-                        Err(error) => return self.outlet.fail(error).await,
+                    let again = Start::After(resume);
+                    match told.run_until_cancelled(self.again(&again)).await {
+                        Some(Ok(prepared)) => prepared,
+                        Some(Err(error)) => return self.fail(error).await,
+                        None => return,
                     }
                 }
             };
         }
+    }
+
+    async fn fail(&mut self, error: SourceError) {
+        let told = self.stop.clone();
+        let _ = told.run_until_cancelled(self.outlet.fail(error)).await;
     }
 
     async fn prepare(&self, start: &Start) -> Result<Prepared, SourceError> {
@@ -125,6 +150,7 @@ struct Capture<'a> {
     tables: Vec<super::catalog::Table>,
     flow: Flow,
     fresh: bool,
+    words: Vec<Snapshot>,
     progress: Vec<Snapshot>,
     last_read: usize,
     gathering: Option<Instant>,
@@ -150,6 +176,7 @@ impl<'a> Capture<'a> {
             tables: prepared.tables,
             flow: Flow::new(trouble, assembler, prepared.snapshot),
             fresh: prepared.fresh,
+            words: prepared.words,
             progress,
             last_read: 0,
             gathering: None,
@@ -192,6 +219,17 @@ impl<'a> Capture<'a> {
 
     /// The first batch of a history that replaces another, or of a table that replaces one.
     async fn open_history(&mut self) -> Result<(), Stop> {
+        // Nothing stands between the halves of a half-logged transaction.
+        if self.flow.assembler.reached().index > 0 {
+            return Ok(());
+        }
+        if !self.words.is_empty() {
+            let words = std::mem::take(&mut self.words);
+            self.progress.retain(|s| words.iter().all(|new| new.entity != s.entity));
+            self.progress.extend(words.iter().cloned());
+            self.flow.assembler.say(words);
+            self.hand_out().await?;
+        }
         let fresh = std::mem::take(&mut self.fresh);
         let Some(snapshot) = &mut self.flow.snapshot else {
             if fresh {

@@ -2,6 +2,7 @@
 //! and refuse whatever would lose or repeat a change.
 
 use super::catalog::{self, Table, Which};
+use super::cursor::{Cursor, narrowed};
 use super::publication::{self, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
@@ -35,6 +36,8 @@ pub(crate) struct Prepared {
     pub(crate) fresh: bool,
     /// What is still to be copied.
     pub(crate) snapshot: Option<Snapshotting>,
+    /// Words to log on entities that are complete.
+    pub(crate) words: Vec<Snapshot>,
 }
 
 struct Server {
@@ -59,6 +62,21 @@ pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
         Err(mut parts) if parts.len() == 1 => Ok(("public".into(), parts.remove(0))),
         Err(_) => Err(format!("{:?} must be written SCHEMA.TABLE", publish.table)),
     }
+}
+
+/// What has to be said of entities that are complete and will not be read again.
+fn words(
+    entities: &[Publish],
+    tables: &[Table],
+    shapes: &[Shape],
+    known: &[Snapshot],
+) -> Vec<Snapshot> {
+    let word = |(i, publish): (usize, &Publish)| {
+        let known = known.iter().find(|s| s.entity == publish.entity && s.done)?;
+        let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i]);
+        serves.then(|| narrowed(known, &tables[i], publish)).flatten()
+    };
+    entities.iter().enumerate().filter_map(word).collect()
 }
 
 /// Prepares a start.
@@ -109,8 +127,9 @@ impl Prepare<'_> {
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
         let known = Known { name: &name, server: &server, snapshots };
         let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
+        let words = words(&self.spec.entities, &tables, &shapes, snapshots);
         self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
-        Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot })
+        Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot, words })
     }
 
     /// Sees to a slot that is there: nobody may hold it, and a beginning needs it out of the way,

@@ -15,6 +15,7 @@
 mod reader;
 
 use super::catalog::{Table, literal};
+use super::cursor::Cursor;
 use super::prepare::Prepare;
 use super::shape::{Part, Shape};
 use super::slot::Exported;
@@ -22,7 +23,7 @@ use super::wire::{Purpose, Wire, WireError};
 use bytes::Bytes;
 use reader::Reader;
 pub(crate) use reader::{Chunk, Failure};
-use rowcast_core::{Publish, Row, RowWriter, Snapshot, SourceError, Value, quote};
+use rowcast_core::{Publish, Snapshot, SourceError, quote};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -50,8 +51,10 @@ pub(crate) struct Todo {
     pub(crate) entity: usize,
     pub(crate) shape: Shape,
     pub(crate) table: String,
-    pub(crate) oid: u32,
-    /// The log holds rows of an earlier table of this name, which have to go first.
+    /// The note to begin with.
+    pub(crate) begin: Cursor,
+    /// The log holds rows of an earlier table of this name, or without some of the fields; they
+    /// have to go first.
     pub(crate) replaces: bool,
     pub(crate) key: Vec<KeyColumn>,
     /// Values of the key's columns of the last row that is in the log.
@@ -71,18 +74,19 @@ pub(crate) fn todo(
     for (entity, publish) in entities.iter().enumerate() {
         let known = snapshots.iter().find(|s| s.entity == publish.entity);
         let (table, shape) = (&tables[entity], &shapes[entity]);
-        let replaces = known.is_some_and(|s| is_of_another(&s.cursor, table));
+        let cursor = known.and_then(|s| Cursor::read(&s.cursor));
+        let replaces = cursor.as_ref().is_some_and(|c| !c.serves(table, shape));
         if !replaces && known.is_some_and(|s| s.done) {
             continue;
         }
         let key = key_columns(table, shape);
-        let after = known.filter(|_| !replaces).and_then(|s| read_cursor(&s.cursor, &key));
+        let after = cursor.filter(|_| !replaces).and_then(|c| go_on(&c, &key));
         todo.push(Todo {
             entity,
             rows: if after.is_some() { known.map_or(0, |s| s.rows) } else { 0 },
             after,
             table: table.sql_only(),
-            oid: table.oid,
+            begin: Cursor::begin(table, publish),
             replaces,
             shape: shape.clone(),
             key,
@@ -109,39 +113,12 @@ fn key_columns(table: &Table, shape: &Shape) -> Vec<KeyColumn> {
     schema.key().into_iter().map(column).collect()
 }
 
-/// A cursor is the table's oid, the names of the key's columns and then their values: a table that
-/// was given another key meanwhile is read from its beginning, and one that was made anew is another
-/// table.
-fn write_cursor(oid: u32, key: &[KeyColumn], values: &[Vec<u8>]) -> Bytes {
-    let mut bytes = Vec::new();
-    let mut writer = RowWriter::new(&mut bytes);
-    writer.push(Value::Text(oid.to_string().as_bytes()));
-    key.iter().for_each(|k| writer.push(Value::Text(k.name.as_bytes())));
-    values.iter().for_each(|v| writer.push(Value::Text(v)));
-    bytes.into()
-}
-
-fn cursor_texts(cursor: &[u8]) -> Option<Vec<String>> {
-    let text = |value| match value {
-        Ok(Value::Text(t)) => String::from_utf8(t.to_vec()).ok(),
-        _ => None,
-    };
-    Row(cursor).values().map(text).collect()
-}
-
-fn read_cursor(cursor: &[u8], key: &[KeyColumn]) -> Option<Vec<String>> {
-    let mut names = cursor_texts(cursor).filter(|t| !t.is_empty())?.split_off(1);
-    if names.len() != key.len() * 2 {
-        return None;
-    }
-    let values = names.split_off(key.len());
-    names.iter().zip(key).all(|(n, k)| *n == k.name).then_some(values)
-}
-
-/// Whether the cursor speaks of another table than the one that has the name now.
-fn is_of_another(cursor: &[u8], table: &Table) -> bool {
-    let texts = cursor_texts(cursor).unwrap_or_default();
-    texts.first().is_some_and(|oid| *oid != table.oid.to_string())
+/// The values after which to go on, when the table still has the key they belong to.
+fn go_on(cursor: &Cursor, key: &[KeyColumn]) -> Option<Vec<String>> {
+    let same = cursor.key.iter().eq(key.iter().map(|k| &k.name));
+    let known = same && cursor.after.len() == key.len();
+    let text = |v: &Vec<u8>| String::from_utf8(v.clone()).ok();
+    known.then(|| cursor.after.iter().map(text).collect()).flatten()
 }
 
 /// `WHERE` for the rows after `values` in the key's own order.
@@ -167,6 +144,12 @@ fn after(key: &[KeyColumn], values: &[String]) -> String {
 }
 
 impl Todo {
+    /// The note after the row with this key.
+    fn cursor(&self, after: Vec<Vec<u8>>) -> Bytes {
+        let key = self.key.iter().map(|k| k.name.clone()).collect();
+        Cursor { key, after, ..self.begin.clone() }.write()
+    }
+
     fn copy(&self) -> String {
         let columns: Vec<_> = self.shape.schema.columns.iter().map(|c| quote(&c.name)).collect();
         let order: Vec<_> = self.key.iter().map(|k| quote(&k.name)).collect();

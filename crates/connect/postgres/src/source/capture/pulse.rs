@@ -32,6 +32,15 @@ impl Capture<'_> {
         Ok(())
     }
 
+    /// Tells the server what became durable since it heard of us last, so that it keeps no more than
+    /// it must, and so that an older copy of the log shows as what it is.
+    pub(super) async fn farewell(&mut self) {
+        if self.task.confirmed.get() != self.confirmed_sent {
+            // When it does not arrive the server sends again what the log will skip.
+            let _ = self.status().await;
+        }
+    }
+
     pub(super) fn due(&self) -> Instant {
         let mut due = self.status_due().min(self.heartbeat_at);
         if let Some(moved) = self.moved {

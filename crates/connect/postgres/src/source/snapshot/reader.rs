@@ -1,6 +1,6 @@
 //! Reads tables under the snapshot, in the order of their keys, and cuts them into chunks.
 
-use super::{Todo, Wire, WireError, key_hash, write_cursor};
+use super::{Todo, Wire, WireError, key_hash};
 use crate::source::copy;
 use crate::source::shape::Shape;
 use crate::source::wire::server_error;
@@ -130,9 +130,9 @@ impl Making {
         let cursor = match &todo.after {
             Some(values) => {
                 let values: Vec<_> = values.iter().map(|v| v.clone().into_bytes()).collect();
-                write_cursor(todo.oid, &todo.key, &values)
+                todo.cursor(values)
             }
-            None => write_cursor(todo.oid, &[], &[]),
+            None => todo.begin.write(),
         };
         let chunk = Chunk {
             entity: todo.entity,
@@ -176,7 +176,7 @@ impl Making {
 
     fn take(&mut self, done: bool) -> Chunk {
         if !self.chunk.rows.is_empty() {
-            self.chunk.cursor = write_cursor(self.todo.oid, &self.todo.key, &self.last);
+            self.chunk.cursor = self.todo.cursor(self.last.clone());
         }
         let next = Chunk {
             entity: self.chunk.entity,
