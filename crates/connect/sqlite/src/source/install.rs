@@ -182,9 +182,13 @@ impl Install<'_> {
         let same = old.schema.columns.iter().zip(&schema.columns).all(|(a, b)| alike(a, b));
         let (was, is) = (old.schema.columns.len(), schema.columns.len());
         if intact && same && was == is {
+            if old.complete && !ledger::covers(table, &schema) {
+                ledger::is_incomplete(self.connection, old.id)?;
+            }
             return Ok(());
         }
-        let mut filled = intact && same && was < is;
+        // A column that was there but not published has values that nobody captured.
+        let mut filled = intact && same && was < is && old.complete;
         for column in &mut schema.columns[was.min(is)..] {
             let fill = table.column(&column.name).and_then(|c| fill(self.connection, c));
             filled &= fill.is_some();

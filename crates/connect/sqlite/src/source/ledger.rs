@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS _rowcast_source (
   looked INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS _rowcast_captures (
   id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, source TEXT NOT NULL,
-  active INTEGER NOT NULL);
+  active INTEGER NOT NULL, complete INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS _rowcast_columns (
   capture INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, native TEXT NOT NULL,
   key INTEGER, not_null INTEGER NOT NULL, fill TEXT, PRIMARY KEY (capture, place)) WITHOUT ROWID;
@@ -47,12 +47,14 @@ pub(super) struct Capture {
     /// Indexes of the key's columns, in key order.
     pub(super) key: Vec<usize>,
     pub(super) active: bool,
+    /// Every column of the table is published, so one that comes later is new to the table too.
+    pub(super) complete: bool,
 }
 
 impl Capture {
-    fn new(id: i64, table: String, schema: Schema, active: bool) -> Self {
+    fn new(id: i64, table: String, schema: Schema, active: bool, complete: bool) -> Self {
         let (key, schema_id) = (schema.key(), schema.id());
-        Self { id, table, schema: Arc::new(schema), schema_id, key, active }
+        Self { id, table, schema: Arc::new(schema), schema_id, key, active, complete }
     }
 
     /// Names of its columns.
@@ -189,13 +191,15 @@ pub(super) fn mark(c: &Connection) -> Result<u64, Error> {
 
 /// All captures, old ones too: their changes may still wait to be read.
 pub(super) fn captures(c: &Connection) -> Result<Vec<Capture>, Error> {
-    let mut list = c.prepare("SELECT id, entity, source, active FROM _rowcast_captures")?;
+    let mut list =
+        c.prepare("SELECT id, entity, source, active, complete FROM _rowcast_captures")?;
     let found = list.query_map([], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+        let id: i64 = row.get(0)?;
+        Ok((id, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     })?;
     let mut captures = Vec::new();
     for found in found {
-        let (id, entity, table, active) = found?;
+        let (id, entity, table, active, complete) = found?;
         // A name that is none was not written by us.
         let Ok(entity) = entity.parse::<EntityName>() else { continue };
         let columns = columns(c, id)?;
@@ -205,7 +209,7 @@ pub(super) fn captures(c: &Connection) -> Result<Vec<Capture>, Error> {
             columns,
             generated: Vec::new(),
         };
-        captures.push(Capture::new(id, table, schema, active));
+        captures.push(Capture::new(id, table, schema, active, complete));
     }
     Ok(captures)
 }
@@ -230,9 +234,10 @@ fn columns(c: &Connection, capture: i64) -> Result<Vec<Column>, Error> {
 
 /// Makes triggers on `table` for `schema`, and the record of it.
 pub(super) fn add(c: &Connection, table: &Table, schema: &Schema) -> Result<Capture, Error> {
+    let complete = covers(table, schema);
     c.execute(
-        "INSERT INTO _rowcast_captures (entity, source, active) VALUES (?1, ?2, 1)",
-        params![schema.entity.as_str(), table.name],
+        "INSERT INTO _rowcast_captures (entity, source, active, complete) VALUES (?1, ?2, 1, ?3)",
+        params![schema.entity.as_str(), table.name, complete],
     )?;
     let id = c.last_insert_rowid();
     for (place, column) in schema.columns.iter().enumerate() {
@@ -249,12 +254,22 @@ pub(super) fn add(c: &Connection, table: &Table, schema: &Schema) -> Result<Capt
             ],
         )?;
     }
-    let capture = Capture::new(id, table.name.clone(), schema.clone(), true);
+    let capture = Capture::new(id, table.name.clone(), schema.clone(), true, complete);
     widen(c, capture.key.len(), schema.columns.len())?;
     for trigger in capture.triggers(table) {
         c.execute(&trigger.sql, [])?;
     }
     Ok(capture)
+}
+
+/// Whether every column of the table is published.
+pub(super) fn covers(table: &Table, schema: &Schema) -> bool {
+    table.columns.iter().all(|c| schema.column(&c.name).is_some())
+}
+
+/// Remembers that the table has columns whose changes are not captured.
+pub(super) fn is_incomplete(c: &Connection, id: i64) -> Result<(), Error> {
+    c.execute("UPDATE _rowcast_captures SET complete = 0 WHERE id = ?1", [id]).map(|_| ())
 }
 
 /// Takes a capture's triggers away; its changes stay until they are read.
