@@ -40,13 +40,15 @@ const SESSION: &[(&str, &str)] = &[
     ("jit", "off"),
 ];
 
+/// How commits are written unless the address says otherwise.
+const ASYNC_COMMIT: &[(&str, &str)] = &[("synchronous_commit", "off")];
+
 /// A writer of one route's copies.
 #[derive(Debug)]
 pub struct PostgresSink {
     address: Address,
     who: Who,
     writer: String,
-    durable: bool,
     live: Option<Live>,
     /// Tables that refused `COPY`; outlives sessions.
     no_copy: HashSet<String>,
@@ -67,23 +69,19 @@ impl PostgresSink {
             address,
             who: Who { route: spec.route },
             writer: format!("{:016x}", rand::random::<u64>()),
-            durable: false,
             live: None,
             no_copy: HashSet::new(),
         }
     }
 
-    /// Whether a commit waits for the target's disk. It does not by default: the checkpoint commits
-    /// with the rows, so what a crash of the target's machine takes back is written again.
-    #[must_use]
-    pub fn durable_commits(mut self, durable: bool) -> Self {
-        self.durable = durable;
-        self
-    }
-
     async fn connect(&self, log: LogId) -> Result<(Live, Checkpoint), SinkError> {
-        let commit = if self.durable { "on" } else { "off" };
-        let settings = [SESSION, &[("synchronous_commit", commit)]].concat();
+        // A commit need not wait for the target's disk: the checkpoint commits with the rows, so
+        // what a crash of the target's machine takes back is written again. An address that says
+        // otherwise (`?options=-c%20synchronous_commit%3Don`) is obeyed.
+        let asked = self.address.config().get_options().unwrap_or_default();
+        let said = asked.contains("synchronous_commit");
+        let settings: Vec<_> =
+            SESSION.iter().chain(ASYNC_COMMIT.iter().filter(|_| !said)).copied().collect();
         let name = format!("rowcast {}", self.who.route);
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
