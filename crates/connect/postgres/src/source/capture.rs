@@ -202,17 +202,25 @@ impl<'a> Capture<'a> {
         self.open_history().await?;
         self.drain().await?;
         self.timers().await?;
-        if self.flow.behind > BACKLOG_BEHIND && self.last_read < SHORT_READ {
+        let backlog = self.flow.behind > BACKLOG_BEHIND;
+        if backlog && self.last_read < SHORT_READ {
             std::thread::sleep(GATHER);
         }
         let read = self.wire.fill_now().await.map_err(|e| self.lost(e))?;
         self.last_read = read;
-        let company = self.gathering.is_some_and(|since| since.elapsed() > COMPANY);
-        if self.flow.assembler.at_boundary()
-            && !self.flow.assembler.is_empty()
-            && (read == 0 || company)
-        {
-            self.hand_out().await?;
+        if read > 0 {
+            self.heard = Instant::now();
+            self.gathering.get_or_insert(self.heard);
+        }
+        let alone = self.gathering.is_some_and(|since| since.elapsed() < COMPANY);
+        if backlog && alone {
+            // Nothing came for a moment, but more will: larger batches cost everybody less.
+            return Ok(());
+        }
+        if self.flow.assembler.at_boundary() && !self.flow.assembler.is_empty() {
+            if read == 0 || backlog {
+                self.hand_out().await?;
+            }
         }
         if read > 0 { Ok(()) } else { self.wait().await }
     }
