@@ -10,11 +10,18 @@ use rowcast_core::{
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Offsets the stored checkpoint may stay behind while nothing concerns this route.
 const UNSTORED_MAX: u64 = 100_000;
+
+/// Events of a chunk from which on it pays to let more gather before the next.
+const GATHER_EVENTS_MIN: usize = 500;
+/// Longest to let changes gather.
+const GATHER_MAX: Duration = Duration::from_millis(250);
 
 /// What others may see of a route.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +83,9 @@ impl Deliver {
         lane.publish();
         at_work(name, &self.state, backoff);
         loop {
+            if let Some(rest) = lane.rest_until.take() {
+                stop.run_until_cancelled(tokio::time::sleep_until(rest)).await;
+            }
             let read = self.log.read(&self.route.from, lane.at, self.read_bytes_max);
             let Some(chunk) = stop.run_until_cancelled(read).await else {
                 return lane.store().await;
@@ -128,6 +138,8 @@ struct Lane<'a> {
     at: Offset,
     /// The checkpoint as the target has it.
     stored: Offset,
+    /// Let changes gather until then.
+    rest_until: Option<Instant>,
     /// The target holds an open transaction with rows of an unfinished one of the source.
     open: bool,
     /// The position that belongs to `at`, once something was read.
@@ -151,6 +163,7 @@ impl<'a> Lane<'a> {
             sink,
             at: next,
             stored: next,
+            rest_until: None,
             open: false,
             position: None,
             complete: complete.map(|(s, at)| (s.entity.clone(), *at)).collect(),
@@ -158,7 +171,23 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// Applies a chunk. A target that is busy more than half of its time is then left alone for as
+    /// long as the apply took: what gathers meanwhile merges, and costs it less than it would have
+    /// one by one. A full chunk shows that enough has gathered already.
     async fn deliver(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
+        let began = Instant::now();
+        self.pieces(chunk).await?;
+        let bytes: usize = chunk.batches.iter().map(|b| b.batch.rows.len()).sum();
+        let events: usize = chunk.batches.iter().map(|b| b.batch.events.len()).sum();
+        let full = bytes as u64 > self.deliver.read_bytes_max.0 / 2;
+        if events >= GATHER_EVENTS_MIN && !full && !self.open {
+            let now = Instant::now();
+            self.rest_until = Some(now + (now - began).min(GATHER_MAX));
+        }
+        Ok(())
+    }
+
+    async fn pieces(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
         for stored in &chunk.batches {
             self.notice_snapshots(stored);
         }

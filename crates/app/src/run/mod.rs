@@ -21,9 +21,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Row bytes that a route takes from the log at once: thousands of rows under load, and a bound on
-/// every route's memory.
-const READ_BYTES_MAX: ByteSize = ByteSize::mib(4);
+/// Row bytes that all routes together take from the log at once; bounds their memory.
+const READ_BYTES_ALL: u64 = 64 << 20;
+/// The least and the most that one of them takes.
+const READ_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 
 pub(crate) async fn run(
     args: cli::Run,
@@ -166,8 +167,10 @@ pub(crate) fn node(plan: &Plan, log: Arc<dyn EventLog>, resnapshot: &[ServiceNam
         .routes
         .iter()
         .map(|r| RouteSpec { database: r.database.clone(), sink: r.sink.clone() });
-    let (publishers, routes) = (publishers.collect(), routes.collect());
-    Node::new(NodeSpec { publishers, routes, log, read_bytes_max: READ_BYTES_MAX })
+    let (publishers, routes): (_, Vec<_>) = (publishers.collect(), routes.collect());
+    let share = READ_BYTES_ALL / routes.len().max(1) as u64;
+    let read_bytes_max = ByteSize(share.clamp(*READ_BYTES.start(), *READ_BYTES.end()));
+    Node::new(NodeSpec { publishers, routes, log, read_bytes_max })
 }
 
 async fn listen(plan: &Plan) -> Result<TcpListener, Failure> {
