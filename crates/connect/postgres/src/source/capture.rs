@@ -217,10 +217,9 @@ impl<'a> Capture<'a> {
             // Nothing came for a moment, but more will: larger batches cost everybody less.
             return Ok(());
         }
-        if self.flow.assembler.at_boundary() && !self.flow.assembler.is_empty() {
-            if read == 0 || backlog {
-                self.hand_out().await?;
-            }
+        let whole = self.flow.assembler.at_boundary() && !self.flow.assembler.is_empty();
+        if whole && (read == 0 || backlog) {
+            self.hand_out().await?;
         }
         if read > 0 { Ok(()) } else { self.wait().await }
     }

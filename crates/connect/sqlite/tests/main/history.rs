@@ -76,10 +76,10 @@ async fn a_log_behind_what_was_taken_out_is_an_old_copy() {
     capture.source.confirm(&position).await.unwrap();
     // Only a source that is waiting rests, and only then it takes out what is confirmed.
     let left = || file.select("SELECT count(*) FROM _rowcast_changes")[0][0].clone();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while left().as_deref() != Some("0") {
         assert!(std::time::Instant::now() < deadline, "what is confirmed is taken out");
-        capture.step_within(std::time::Duration::from_millis(50)).await;
+        capture.step_within(Duration::from_millis(50)).await;
     }
     let resume = capture.copies.resume();
     drop(capture);

@@ -71,6 +71,35 @@ impl Model {
         assert!(read.iter().map(|r| &*r.batch).eq(expected.iter().copied()));
     }
 
+    /// Appends `batches` while the disk takes `bytes` more. What was acknowledged is remembered; the
+    /// rest comes back.
+    async fn append_until_death(
+        &mut self,
+        disk: &ScriptedDisk,
+        log: &dyn EventLog,
+        bytes: u64,
+        batches: usize,
+    ) -> Vec<Batch> {
+        let s = service("shop");
+        disk.set(|d| (d.bytes_left, d.dies) = (Some(bytes), true));
+        let (mut unknown, mut commits) = (Vec::new(), Vec::new());
+        for n in 0..batches as u64 {
+            let batch = batch(self.epoch, self.at + n, 3);
+            match log.append(&s, batch.clone()).await {
+                Ok(commit) => commits.push(commit),
+                Err(_) => break,
+            }
+            unknown.push(batch);
+        }
+        let mut acknowledged = 0;
+        for commit in commits {
+            acknowledged += usize::from(commit.await.is_ok());
+        }
+        let rest = unknown.split_off(acknowledged);
+        self.all.extend(unknown);
+        rest
+    }
+
     /// After a death: what was acknowledged is there, and of the rest a beginning.
     async fn adopt(&mut self, log: &dyn EventLog, unknown: Vec<Batch>) {
         let position = log.tail(&service("shop")).await.unwrap().position;
@@ -101,23 +130,7 @@ async fn run(root: &Path, config: LogConfig, steps: Vec<Step>) {
                 continue;
             }
             Step::Die(bytes, batches) => {
-                disk.set(|d| (d.bytes_left, d.dies) = (Some(bytes), true));
-                let mut unknown = Vec::new();
-                let mut commits = Vec::new();
-                for n in 0..batches as u64 {
-                    let batch = batch(epoch, at + n, 3);
-                    match log.append(&s, batch.clone()).await {
-                        Ok(commit) => commits.push(commit),
-                        Err(_) => break,
-                    }
-                    unknown.push(batch);
-                }
-                let mut acknowledged = 0;
-                for commit in commits {
-                    acknowledged += usize::from(commit.await.is_ok());
-                }
-                let rest = unknown.split_off(acknowledged);
-                model.all.extend(unknown);
+                let rest = model.append_until_death(&disk, &log, bytes, batches).await;
                 drop(log);
                 disk.set(|d| (d.bytes_left, d.dies, d.dead) = (None, false, false));
                 log = disk.log(root, config.clone());
