@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 const UNSTORED_MAX: u64 = 100_000;
 
 /// Events of a chunk from which on it pays to let more gather before the next.
-const GATHER_EVENTS_MIN: usize = 500;
+const GATHER_EVENTS_MIN: u64 = 500;
 /// Longest to let changes gather.
 const GATHER_MAX: Duration = Duration::from_millis(250);
 
@@ -173,14 +173,16 @@ impl<'a> Lane<'a> {
 
     /// Applies a chunk. A target that is busy more than half of its time is then left alone for as
     /// long as the apply took: what gathers meanwhile merges, and costs it less than it would have
-    /// one by one. A full chunk shows that enough has gathered already.
+    /// one by one. When as much again waits already, nothing more has to gather.
     async fn deliver(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
         let began = Instant::now();
         self.pieces(chunk).await?;
-        let bytes: usize = chunk.batches.iter().map(|b| b.batch.rows.len()).sum();
-        let events: usize = chunk.batches.iter().map(|b| b.batch.events.len()).sum();
-        let full = bytes as u64 > self.deliver.read_bytes_max.0 / 2;
-        if events >= GATHER_EVENTS_MIN && !full && !self.open {
+        let events: u64 = chunk.batches.iter().map(|b| b.batch.events.len() as u64).sum();
+        if events < GATHER_EVENTS_MIN || self.open {
+            return Ok(());
+        }
+        let (end, _) = self.deliver.log.moved(&self.deliver.route.from, None).await?;
+        if end.0.saturating_sub(chunk.next.0) < events {
             let now = Instant::now();
             self.rest_until = Some(now + (now - began).min(GATHER_MAX));
         }

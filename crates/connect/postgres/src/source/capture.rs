@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 const BACKLOG_BEHIND: i64 = 50_000;
 /// While there is a backlog, let the kernel gather this long before reading on. The server sends
 /// every message by itself, and waking a reader for each costs it half its speed.
-const GATHER: Duration = Duration::from_micros(300);
+const GATHER: Duration = Duration::from_micros(600);
 /// A read of less than this found the socket nearly empty.
 const SHORT_READ: usize = 64 << 10;
 /// Longest a finished transaction waits for company while there is a backlog.
