@@ -1,8 +1,8 @@
 //! The seam to what remembers: an ordered, durable record of what sources said.
 
 use crate::{
-    Batch, BoxError, ByteSize, Code, Diagnose, EntityName, Offset, Position, Remedy, Schema,
-    ServiceName, Snapshot,
+    Batch, ByteSize, Code, Diagnose, EntityName, Offset, Position, Remedy, Schema, ServiceName,
+    Snapshot,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -218,13 +218,6 @@ pub enum LogError {
         /// Which stream.
         stream: ServiceName,
     },
-}
-
-impl LogError {
-    /// A shared box of this error, for keeping it as a cause.
-    pub fn boxed(self) -> BoxError {
-        Box::new(self)
-    }
 }
 
 impl Diagnose for LogError {

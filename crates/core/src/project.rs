@@ -181,33 +181,14 @@ pub enum ProjectError {
         /// The name in the copy.
         field: String,
     },
-    /// The type of a named field changed at the publisher.
-    #[error(
-        "{from}.{entity} changed the type of {field:?} from {was} to {is}, which {to} subscribed to"
-    )]
-    Retyped {
-        /// The publisher.
-        from: ServiceName,
-        /// The entity.
-        entity: EntityName,
-        /// The subscriber.
-        to: ServiceName,
-        /// The field.
-        field: String,
-        /// The type before.
-        was: String,
-        /// The type now.
-        is: String,
-    },
 }
 
 impl Diagnose for ProjectError {
     fn remedy(&self) -> Remedy {
         match self {
-            Self::NoField { .. }
-            | Self::NoKey { .. }
-            | Self::Twice { .. }
-            | Self::Retyped { .. } => Remedy::Operator(Code::SinkSchema),
+            Self::NoField { .. } | Self::NoKey { .. } | Self::Twice { .. } => {
+                Remedy::Operator(Code::SinkSchema)
+            }
         }
     }
 
@@ -219,10 +200,6 @@ impl Diagnose for ProjectError {
             }
             Self::NoKey { .. } => "add the key field to the subscription's `fields`",
             Self::Twice { .. } => "give one of them another name in the subscription's `fields`",
-            Self::Retyped { .. } => {
-                "give the copy's column the new type, then restart `rowcast run`; the log keeps \
-                 every change meanwhile"
-            }
         }
     }
 }

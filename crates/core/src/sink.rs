@@ -105,7 +105,10 @@ pub enum SinkError {
         help: String,
     },
     /// A row's data does not fit the target: a constraint, a range, a cast.
-    #[error("a row does not fit {service}'s table {table}: {what}")]
+    #[error(
+        "a row{} does not fit {service}'s table {table}: {what}",
+        key.as_ref().map(|key| format!(" with key {key}")).unwrap_or_default()
+    )]
     Data {
         /// The subscriber.
         service: ServiceName,

@@ -133,6 +133,7 @@ async fn a_value_that_the_target_cannot_hold_pauses_its_route_and_goes_on_once_i
     let paused = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await;
     assert_eq!(paused.code(), Some(1), "{}", paused.said());
     assert!(paused.stderr.contains("SINK-DATA"), "{}", paused.said());
+    assert!(paused.stderr.contains("a row with key 2 does not fit"), "{}", paused.said());
     assert!(!paused.stderr.contains("does not fit in there"), "a value in a message");
     pair.to.sql("ALTER TABLE item DROP CONSTRAINT item_name_check").await;
     pair.catch_up().await;
