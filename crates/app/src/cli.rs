@@ -62,8 +62,26 @@ pub(crate) enum Command {
     Status(Status),
     /// Print a service's events as they come.
     Tail(Tail),
+    /// Show rows that do not fit their copy, try them again, or give them up.
+    Parked(ParkedAt),
     /// Wait until a change has arrived: read your own write elsewhere.
     Wait(Wait),
+    /// Let a service have a copy of another's entity, from now on.
+    Subscribe(Subscribe),
+    /// Stop a copy. Its table stays, with its rows.
+    Unsubscribe(Unsubscribe),
+    /// List who gets what, and who asked for it.
+    Subscriptions(Subscriptions),
+    /// Stop a route, also across restarts; the log keeps what comes.
+    Pause(Pause),
+    /// Let a paused route go on; one that waits looks again at once.
+    Resume(Resume),
+    /// Let the running instance read its file again.
+    Reload,
+    /// Make an access token for the running instance.
+    Token,
+    /// Compare copies with their source while both go on, row by row, and mend what differs.
+    Verify(Verify),
     /// Look at the event log.
     #[command(subcommand)]
     Log(Log),
@@ -130,6 +148,22 @@ pub(crate) struct Status {
     /// Show it again and again.
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Which running instance to ask: the one of the configuration file's data directory, unless an
+/// address is given.
+#[derive(Debug, Args)]
+pub(crate) struct Reach {
+    /// Ask the instance at this address, http://… or https://…, without reading a file.
+    #[arg(long, value_name = "URL", env = "ROWCAST_URL")]
+    pub(crate) url: Option<String>,
+    /// The access token to send. The running instance on this machine needs none from those who
+    /// may read its data directory.
+    #[arg(long, value_name = "TOKEN", env = "ROWCAST_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub(crate) token: Option<Secret<String>>,
 }
 
 /// What `tail` prints.
@@ -197,11 +231,171 @@ pub(crate) struct Wait {
     #[arg(long, value_name = "FROM:TO")]
     pub(crate) route: RouteId,
     /// The source's position after the write: 16/B374D848 from `pg_current_wal_lsn()`, or a number.
-    #[arg(long, value_name = "POS")]
-    pub(crate) position: Point,
+    #[arg(long, value_name = "POS", required_unless_present = "live")]
+    pub(crate) position: Option<Point>,
+    /// Wait until the route's copies hold every row that was there.
+    #[arg(long)]
+    pub(crate) live: bool,
     /// Longest to wait, such as 500ms, 5s or 2m.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only this route, written FROM:TO. All of them if unset.
+    #[arg(long, value_name = "FROM:TO")]
+    pub(crate) route: Option<RouteId>,
+    /// Write the rows that differ as the source has them, then compare again.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Show the values that differ, not only their columns.
+    #[arg(long)]
+    pub(crate) values: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Longest to wait until the log, and then a copy, has come as far as its source.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Parked keys of an instance.
+#[derive(Debug, Args)]
+pub(crate) struct ParkedAt {
+    /// Which instance.
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) what: Parked,
+}
+
+/// What to do about parked keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Parked {
+    /// Show what is parked, and why.
+    List {
+        /// Of this route only, written FROM:TO.
+        #[arg(long, value_name = "FROM:TO")]
+        route: Option<RouteId>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the database's words and the pending row of one key.
+    Show {
+        /// The route, written FROM:TO.
+        #[arg(value_name = "FROM:TO")]
+        route: RouteId,
+        /// The table, as `list` shows it.
+        table: String,
+        /// The key, as `list` shows it.
+        key: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try parked keys again now.
+    Retry(ParkedWhich),
+    /// Give up pending rows: the copy keeps what it has until the key's next whole row.
+    Drop {
+        /// Which.
+        #[command(flatten)]
+        which: ParkedWhich,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which parked keys.
+#[derive(Debug, Args)]
+pub(crate) struct ParkedWhich {
+    /// The route, written FROM:TO.
+    #[arg(value_name = "FROM:TO")]
+    pub(crate) route: RouteId,
+    /// The table, as `list` shows it.
+    pub(crate) table: Option<String>,
+    /// The key, as `list` shows it.
+    pub(crate) key: Option<String>,
+    /// All of the route.
+    #[arg(long, conflicts_with = "table")]
+    pub(crate) all: bool,
+}
+
+/// Who gets what.
+#[derive(Debug, Args)]
+pub(crate) struct Subscribe {
+    /// The subscriber.
+    #[arg(value_name = "SERVICE")]
+    pub(crate) to: ServiceName,
+    /// The entity.
+    #[arg(value_name = "SERVICE.ENTITY")]
+    pub(crate) of: EntityRef,
+    /// The copy's table. The entity's name if unset.
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) into: Option<String>,
+    /// Which fields, as NAME or LOCAL=NAME. All, also those that come later, if unset.
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub(crate) fields: Option<Vec<String>>,
+    /// Which rows: an SQL condition over the entity's fields.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
+    /// The table must be there; it is not made.
+    #[arg(long)]
+    pub(crate) no_create: bool,
+    /// Return once the copy is complete.
+    #[arg(long)]
+    pub(crate) wait_live: bool,
+    /// Longest to wait for that.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Which copy is no longer wanted.
+#[derive(Debug, Args)]
+pub(crate) struct Unsubscribe {
+    /// The subscriber.
+    #[arg(value_name = "SERVICE")]
+    pub(crate) to: ServiceName,
+    /// The entity.
+    #[arg(value_name = "SERVICE.ENTITY")]
+    pub(crate) of: EntityRef,
+    /// The copy's table, when there are several.
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) into: Option<String>,
+}
+
+/// How `subscriptions` shows.
+#[derive(Debug, Args)]
+pub(crate) struct Subscriptions {
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to stop.
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// The route, written FROM:TO.
+    #[arg(value_name = "FROM:TO")]
+    pub(crate) route: RouteId,
+    /// Why, for others who look at the status.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+/// What to let go on.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The route, written FROM:TO.
+    #[arg(value_name = "FROM:TO")]
+    pub(crate) route: RouteId,
 }
 
 /// What to look at.
@@ -219,6 +413,8 @@ pub(crate) enum Log {
         #[arg(long)]
         json: bool,
     },
+    /// Keep only every key's latest state of all that is in the log; nothing may run meanwhile.
+    Compact,
 }
 
 /// Addresses may hold passwords.

@@ -1,20 +1,23 @@
-//! `rowcast log`: the event log, looked at without changing it, running or not.
+//! `rowcast log`: the event log, looked at without changing it, running or not; and compacted while
+//! nothing runs.
 
 use crate::cli;
-use crate::config::{self, count};
+use crate::config::{self, Plan, count};
 use crate::output::Output;
 use crate::paint::Paint;
 use crate::report::{Exit, Failure};
-use crate::run::log_dir;
+use crate::run::{DataLock, log_dir, open_log};
 use comfy_table::{CellAlignment, Table, presets};
-use rowcast_core::{ByteSize, Code};
+use rowcast_core::{ByteSize, Code, EventLog, Offset, ServiceName};
 use rowcast_store::inspect::{self, StreamCheck, StreamStat};
 use std::io;
 use std::path::Path;
 
 pub(crate) async fn log(args: cli::Log, file: &Path, output: Output) -> Result<Exit, Failure> {
-    let root = log_dir(&config::load(file)?.plan);
+    let plan = config::load(file)?.plan;
+    let root = log_dir(&plan);
     match args {
+        cli::Log::Compact => compact(&plan, &root, output).await,
         cli::Log::Stat { json } => {
             let streams = looked(&root, |root| inspect::stat(root)).await?;
             if json {
@@ -34,6 +37,23 @@ pub(crate) async fn log(args: cli::Log, file: &Path, output: Output) -> Result<E
             Ok(verdict(streams.iter().all(|s| s.problems.is_empty())))
         }
     }
+}
+
+/// Compacts every stream, whatever its age, while no instance runs.
+async fn compact(plan: &Plan, root: &Path, output: Output) -> Result<Exit, Failure> {
+    let streams = looked(root, |root| inspect::stat(root)).await?;
+    let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
+    let log = open_log(plan)?;
+    for before in &streams {
+        let Ok(stream) = before.stream.parse::<ServiceName>() else { continue };
+        log.compact(&stream, Offset(u64::MAX)).await.map_err(|e| Failure::of(&e))?;
+        let after = log.tail(&stream).await.map_err(|e| Failure::of(&e))?;
+        let (from, to) = (ByteSize(before.bytes), ByteSize(after.bytes));
+        let upto = after.compacted;
+        output.line(format!("{stream}: compacted to offset {upto}, {from} became {to}"))?;
+    }
+    log.close().await;
+    Ok(Exit::Good)
 }
 
 fn verdict(good: bool) -> Exit {
@@ -70,12 +90,22 @@ fn stat(streams: &[StreamStat], paint: Paint) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["stream", "first", "next", "position", "files", "size", "entities"]);
+    table.set_header([
+        "stream",
+        "first",
+        "compacted",
+        "next",
+        "position",
+        "files",
+        "size",
+        "entities",
+    ]);
     for s in streams {
         let done = s.entities.iter().filter(|e| e.snapshot.as_ref().is_some_and(|s| s.done));
         table.add_row([
             s.stream.clone(),
             s.first.to_string(),
+            compacted(s),
             s.next.to_string(),
             s.position.clone().unwrap_or_else(|| "-".into()),
             s.segments.to_string(),
@@ -83,7 +113,7 @@ fn stat(streams: &[StreamStat], paint: Paint) -> String {
             format!("{} of {} complete", done.count(), s.entities.len()),
         ]);
     }
-    for column in [1, 2, 4, 5] {
+    for column in [1, 2, 3, 5, 6] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -99,6 +129,15 @@ fn stat(streams: &[StreamStat], paint: Paint) -> String {
         }
     }
     out
+}
+
+/// Up to where a stream is compacted, and how much of that is left.
+fn compacted(s: &StreamStat) -> String {
+    let was = s.compacted.saturating_sub(s.first);
+    if was == 0 {
+        return "-".into();
+    }
+    format!("{} ({}% left)", s.compacted, s.compacted_events.saturating_mul(100).div_ceil(was))
 }
 
 fn check(streams: &[StreamCheck], paint: Paint) -> String {

@@ -14,11 +14,15 @@ mod instance;
 mod log;
 mod output;
 mod paint;
+mod parked;
 mod report;
 mod run;
 mod status;
+mod subscribe;
 mod tail;
 mod time;
+mod token;
+mod verify;
 mod wait;
 
 use clap::{CommandFactory, Parser};
@@ -64,7 +68,16 @@ async fn execute(cli: Cli, output: Output, bars: MultiProgress) -> Result<Exit, 
         Command::Run(args) => run::run(args, file, output, bars).await,
         Command::Status(args) => status::status(args, file, output).await,
         Command::Tail(args) => tail::tail(args, file, output).await,
+        Command::Parked(args) => parked::parked(args, file, output).await,
         Command::Wait(args) => wait::wait(args, file, output).await,
+        Command::Subscribe(args) => subscribe::subscribe(args, file, output).await,
+        Command::Unsubscribe(args) => subscribe::unsubscribe(args, file, output).await,
+        Command::Subscriptions(args) => subscribe::subscriptions(args, file, output).await,
+        Command::Pause(args) => subscribe::pause(args, file, output).await,
+        Command::Resume(args) => subscribe::resume(args, file, output).await,
+        Command::Reload => subscribe::reload(file, output).await,
+        Command::Token => token::token(output),
+        Command::Verify(args) => verify::verify(args, file, output, bars).await,
         Command::Log(args) => log::log(args, file, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,7 +4,7 @@ use crate::cli::{Cli, Command};
 use crate::config::Loaded;
 use crate::paint::{ColorChoice, Paint};
 use crate::report::{Exit, Failure};
-use crate::time::{now_micros, rfc3339};
+use crate::time::now_micros;
 use indicatif::MultiProgress;
 use std::fmt;
 use std::io::{self, Write};
@@ -91,7 +91,7 @@ struct Clock;
 
 impl FormatTime for Clock {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        w.write_str(&rfc3339(now_micros(), 3))
+        w.write_str(&rowcast_server::rfc3339(now_micros(), 3))
     }
 }
 

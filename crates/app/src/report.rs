@@ -77,6 +77,11 @@ impl Failure {
         Self::new("the answer cannot be written", "").because(error)
     }
 
+    /// What happened, in one line.
+    pub(crate) fn message(&self) -> String {
+        without_passwords(&self.message).to_string()
+    }
+
     /// Nothing needs to be shown.
     pub(crate) fn is_silent(&self) -> bool {
         self.message.is_empty()

@@ -1,7 +1,6 @@
 //! `rowcast status`: services, routes, lag, and why something waits.
 
 use crate::cli;
-use crate::config;
 use crate::instance::Instance;
 use crate::output::Output;
 use crate::paint::Paint;
@@ -36,6 +35,8 @@ struct Service {
     log: Log,
     #[serde(default)]
     snapshots: Vec<Snapshot>,
+    #[serde(default)]
+    warning: Option<String>,
     error: Option<String>,
     trouble: Option<Trouble>,
 }
@@ -65,6 +66,16 @@ struct Route {
     parked: u64,
     error: Option<String>,
     trouble: Option<Trouble>,
+    #[serde(default)]
+    building: Vec<Build>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Build {
+    entity: String,
+    into: String,
+    offset: Option<u64>,
+    of: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,12 +90,11 @@ pub(crate) async fn status(
     file: &Path,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let data = config::load(file)?.plan.data;
     loop {
-        let instance = Instance::expect(&data)?;
+        let instance = Instance::reach(&args.reach, file)?;
         let answer = instance.get("/v1/status", ANSWER).await?;
         if answer.status != 200 {
-            return Err(Failure::new(answer.detail(), ""));
+            return Err(answer.failure(""));
         }
         if args.json {
             output.line(answer.body.trim_end())?;
@@ -112,6 +122,16 @@ impl Status {
             out.push_str("No routes: nobody subscribes.\n");
         } else {
             out.push_str(&format!("{}\n", self.routes()));
+        }
+        for service in &self.services {
+            let Some(warning) = &service.warning else { continue };
+            let name = paint.yellow(&format!("{}:", service.name));
+            out.push_str(&format!("\n{name} {warning}\n"));
+        }
+        for (route, build) in
+            self.routes.iter().flat_map(|r| r.building.iter().map(move |b| (r, b)))
+        {
+            out.push_str(&format!("\n{} → {} {}\n", route.from, route.to, build.line()));
         }
         let services = self.services.iter().map(|s| (s.name.clone(), &s.error, &s.trouble));
         let routes =
@@ -169,6 +189,19 @@ impl Status {
     }
 }
 
+impl Build {
+    fn line(&self) -> String {
+        let Self { entity, into, .. } = self;
+        match (self.offset, self.of) {
+            (Some(at), Some(of)) => {
+                let (at, of) = (grouped(at), grouped(of));
+                format!("builds {into} from {entity}: {at} of {of} events")
+            }
+            _ => format!("will build {into} from {entity}"),
+        }
+    }
+}
+
 impl Service {
     /// The state, and how far the snapshots are.
     fn state(&self) -> String {
@@ -195,7 +228,7 @@ fn symbol(state: &str) -> &'static str {
     }
 }
 
-fn aligned(mut table: Table, right: &[usize]) -> String {
+pub(crate) fn aligned(mut table: Table, right: &[usize]) -> String {
     for column in right {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -150,7 +150,7 @@ impl Printer {
         for at in &batch.transactions {
             for _ in 0..at.events {
                 let event = &batch.events[index];
-                let offset = stored.base.0 + index as u64;
+                let offset = stored.offset(index).0;
                 index += 1;
                 let other = self.entity.as_ref().is_some_and(|e| batch.schema(event).entity != *e);
                 if other || offset < self.from {

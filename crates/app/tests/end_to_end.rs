@@ -5,12 +5,21 @@
 
 mod end_to_end {
     mod bank;
+    mod builds;
+    mod compact;
     mod crash;
     mod databases;
     mod faults;
+    mod filter;
+    mod limits;
+    mod mask;
     mod names;
+    mod parking;
     mod schema_change;
     mod side;
+    mod source_disk;
+    mod subscribe;
     mod types;
+    mod verify;
     mod whole;
 }

@@ -1,7 +1,7 @@
 //! Batches: what a source hands on and a log keeps. Rows lie in one buffer; events are heads with
 //! spans into it, so that a batch costs two allocations, not one per value.
 
-use crate::{EntityName, Epoch, Point, Position, Row, Schema, SchemaId};
+use crate::{EntityName, Epoch, Point, Position, Row, RowWriter, Schema, SchemaId, Value};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ pub enum Op {
     Delete = 3,
     /// A row was there when a snapshot looked. `after` is whole.
     Read = 4,
-    /// All rows of the entity went.
+    /// All rows of the entity went, or give way to a new reading of all of them: see
+    /// [`Batch::is_anew`].
     Truncate = 5,
     /// From here on the entity has the event's schema.
     Schema = 6,
@@ -109,6 +110,15 @@ pub struct Snapshot {
     pub done: bool,
 }
 
+/// Where the events of a compacted batch lie among the offsets that the batch stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sparse {
+    /// The offset of each event, counted from the batch's first offset; ascending.
+    pub places: Vec<u32>,
+    /// How many offsets the batch stands for, with those whose events compaction took.
+    pub span: u32,
+}
+
 /// Changes in commit order, as a source gives them and a log keeps them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
@@ -128,6 +138,9 @@ pub struct Batch {
     pub fresh: bool,
     /// Snapshots that this batch brings forward.
     pub snapshots: Vec<Snapshot>,
+    /// Only in a compacted batch: which offsets its events have. Its transactions are no longer
+    /// whole ones, so nobody shows a reader the state between two of them.
+    pub sparse: Option<Box<Sparse>>,
 }
 
 impl Batch {
@@ -156,9 +169,22 @@ impl Batch {
         self.until.epoch
     }
 
+    /// How many offsets this batch stands for: one for each event, and more when it is compacted.
+    pub fn span(&self) -> u64 {
+        self.sparse.as_ref().map_or(self.events.len() as u64, |s| u64::from(s.span))
+    }
+
+    /// Whether an event empties its entity because every row is read again: what copies hold is not
+    /// wrong, and gives way to what follows once that is whole. A user's own truncate says that the
+    /// rows are gone now.
+    pub fn is_anew(&self, event: &Event) -> bool {
+        event.op == Op::Truncate && (self.fresh || event.after.len > 0)
+    }
+
     /// Bytes this batch holds in memory, near enough for budgets.
     pub fn size(&self) -> usize {
         self.rows.len()
+            + self.sparse.as_ref().map_or(0, |s| s.places.len() * size_of::<u32>())
             + self.events.len() * size_of::<Event>()
             + self.transactions.len() * size_of::<Transaction>()
             + 256
@@ -170,7 +196,13 @@ impl Batch {
         let rows = self.rows.len();
         let sound = |s: Span| s.range().end <= rows;
         let events: u64 = self.transactions.iter().map(|t| u64::from(t.events)).sum();
-        events == self.events.len() as u64
+        let placed = self.sparse.as_ref().is_none_or(|s| {
+            s.places.len() == self.events.len()
+                && s.places.is_sorted_by(|a, b| a < b)
+                && s.places.last().is_none_or(|last| *last < s.span)
+        });
+        placed
+            && events == self.events.len() as u64
             && self.events.iter().all(|e| {
                 (e.schema as usize) < self.schemas.len() && sound(e.before) && sound(e.after)
             })
@@ -235,6 +267,17 @@ impl BatchBuilder {
         transaction.expect("an event belongs to a transaction").events += 1;
     }
 
+    /// Adds the mark that every row of an entity is read again: a truncate whose row after, which no
+    /// truncate has otherwise, is one unchanged value. To a reader that does not know the mark it is
+    /// a truncate.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push).
+    pub fn push_anew(&mut self, schema: u32) {
+        let mark = |into: &mut Vec<u8>| RowWriter::new(into).push(Value::Unchanged);
+        self.push(Op::Truncate, schema, |_| {}, mark);
+    }
+
     fn span(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
         let start = self.rows.len();
         write(&mut self.rows);
@@ -279,6 +322,7 @@ impl BatchBuilder {
             whole,
             fresh: self.fresh,
             snapshots: self.snapshots,
+            sparse: None,
         }
     }
 }

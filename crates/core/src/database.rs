@@ -2,8 +2,8 @@
 //! its source and its sinks.
 
 use crate::{
-    BoxError, Code, Diagnose, EntityName, Finding, Point, Remedy, Schema, ServiceName, Shape, Sink,
-    SinkSpec, Source, SourceError, SourceSpec,
+    BoxError, Code, CopyView, Diagnose, EntityName, Finding, Point, Remedy, RouteId, Schema,
+    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -28,6 +28,16 @@ pub struct Table {
     pub columns: Vec<TableColumn>,
     /// About how many rows it holds.
     pub rows_estimate: u64,
+}
+
+/// What a database keeps on its own disk because the log does not have it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retained {
+    /// All of it, in bytes.
+    pub bytes: u64,
+    /// The part of it that was not confirmed. The rest is kept for another reason, such as a
+    /// transaction that is still open.
+    pub behind: u64,
 }
 
 /// One service's private database.
@@ -57,11 +67,25 @@ pub trait Database: Send + Sync {
     /// when nothing else is written.
     async fn mark(&self, service: &ServiceName) -> Result<Point, SourceError>;
 
+    /// What it keeps for the capture of `service`; `None` when it keeps nothing for it.
+    async fn retained(&self, service: &ServiceName) -> Result<Option<Retained>, DatabaseError>;
+
+    /// Lets go of everything it keeps for the capture of `service`, for ever: a source that starts
+    /// after the old history is refused with [`SourceError::Epoch`]. Nobody may capture meanwhile.
+    async fn release(&self, service: &ServiceName) -> Result<(), DatabaseError>;
+
     /// A reader of its changes; connects in [`Source::start`].
     fn source(&self, spec: SourceSpec) -> Box<dyn Source>;
 
     /// A writer of copies; connects in [`Sink::wants`].
     fn sink(&self, spec: SinkSpec) -> Box<dyn Sink>;
+
+    /// The published rows as they are at one point of the history, from now until it is dropped.
+    /// The point may lie a little after this call.
+    async fn source_view(&self, spec: &SourceSpec) -> Result<Box<dyn SourceView>, SourceError>;
+
+    /// A reader of a route's copies; connects in [`CopyView::look`].
+    fn copy_view(&self, route: &RouteId) -> Box<dyn CopyView>;
 }
 
 /// Why a question to a database has no answer.

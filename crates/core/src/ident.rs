@@ -52,6 +52,16 @@ fn quoted_part(text: &str) -> Option<(String, &str)> {
     }
 }
 
+/// A table's parts without the schema that is meant when none is written, so that `public.t` and
+/// `t` are taken for one. What is no path is one part.
+pub fn plain_path(table: &str) -> Vec<String> {
+    let mut parts = parse_path(table).unwrap_or_else(|_| vec![table.to_string()]);
+    if parts.len() == 2 && matches!(parts[0].as_str(), "public" | "main") {
+        parts.remove(0);
+    }
+    parts
+}
+
 /// An identifier in double quotes, safe to put into SQL.
 pub fn quote(ident: &str) -> String {
     format!("\"{}\"", ident.replace('"', "\"\""))

@@ -5,34 +5,50 @@
 //! input gives the same output, so its tests are plain functions.
 
 mod batch;
+mod catalog;
 mod check;
+mod compare;
 mod database;
+mod filter;
 mod ident;
 mod log;
+mod mask;
+mod member;
 mod name;
+mod park;
 mod position;
 mod project;
+mod registry;
 mod remedy;
 mod row;
 mod schema;
 mod sink;
 mod size;
 mod source;
+mod suggest;
 
-pub use batch::{Batch, BatchBuilder, Event, Op, Snapshot, Span, Transaction};
+pub use batch::{Batch, BatchBuilder, Event, Op, Snapshot, Span, Sparse, Transaction};
+pub use catalog::{Catalog, Edit, EditError, Entry, Origin, Pause};
 pub use check::{Finding, Fix, Severity};
-pub use database::{Database, DatabaseError, Table, TableColumn};
-pub use ident::{IdentError, parse_path, quote, quote_path};
+pub use compare::{CopyView, Foresight, RowSet, SourceView};
+pub use database::{Database, DatabaseError, Retained, Table, TableColumn};
+pub use filter::{Bound, Filter, FilterError, Verdict};
+pub use ident::{IdentError, parse_path, plain_path, quote, quote_path};
 pub use log::{Chunk, Commit, EventLog, LogError, LogId, Stored, Tail};
+pub use mask::{Mask, MaskError, MaskKey, Masker, Masks};
+pub use member::{Definition, Join, Lane, Mark, Member, Membership, Roll, SideMark};
 pub use name::{EntityName, EntityRef, NameError, RouteId, ServiceName};
+pub use park::{Narrow, ParkEdit, Parked, Pending, PendingOp, key_of, key_shown};
 pub use position::{Epoch, Offset, Point, Position, PositionError};
 pub use project::{
     Change, ChangeOp, Fields, ProjectError, Projection, Rows, Shape, ShapeColumn, ShapeUse,
     Subscription,
 };
+pub use registry::{Registry, RegistryError, Version};
 pub use remedy::{BoxError, Code, Diagnose, Remedy};
 pub use row::{Malformed, Row, RowWriter, Value};
 pub use schema::{Column, Generated, Kind, Schema, SchemaId};
 pub use sink::{Checkpoint, Progress, Sink, SinkError, SinkSpec};
 pub use size::{ByteSize, ByteSizeError};
 pub use source::{Publish, Resume, Source, SourceError, SourceSpec, Start};
+pub use suggest::{advice, nearest};

@@ -2,7 +2,7 @@
 
 use crate::{
     Batch, ByteSize, Code, Diagnose, EntityName, Offset, Position, Remedy, Schema, ServiceName,
-    Snapshot,
+    Snapshot, Transaction,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -32,9 +32,33 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The offset after its last event.
+    /// The offset after the last one that the batch stands for: where the next batch begins.
     pub fn end(&self) -> Offset {
-        Offset(self.base.0 + self.batch.events.len() as u64)
+        Offset(self.base.0 + self.batch.span())
+    }
+
+    /// The offset of an event, by its index in the batch. In a compacted batch offsets have gaps.
+    pub fn offset(&self, event: usize) -> Offset {
+        let place = self.batch.sparse.as_ref().map_or(event as u64, |s| u64::from(s.places[event]));
+        Offset(self.base.0 + place)
+    }
+
+    /// Index of the first event at or after an offset; the number of events when there is none.
+    pub fn index_at(&self, offset: Offset) -> usize {
+        let place = offset.0.saturating_sub(self.base.0);
+        match &self.batch.sparse {
+            None => usize::try_from(place).unwrap_or(usize::MAX).min(self.batch.events.len()),
+            Some(sparse) => sparse.places.partition_point(|p| u64::from(*p) < place),
+        }
+    }
+
+    /// The transaction that an event belongs to, by the event's index.
+    pub fn transaction(&self, event: usize) -> Option<&Transaction> {
+        let mut end = 0;
+        self.batch.transactions.iter().find(|t| {
+            end += t.events as usize;
+            event < end
+        })
     }
 }
 
@@ -42,10 +66,14 @@ impl Stored {
 #[derive(Debug, Clone)]
 pub struct Chunk {
     /// At least one, in order, without gaps. The first may begin before the offset asked for; the
-    /// reader skips what it has. Batches without events are left out.
+    /// reader skips what it has. Batches that stand for no offset are left out; a compacted one may
+    /// stand for offsets and hold no event.
     pub batches: Vec<Stored>,
     /// Where to read on.
     pub next: Offset,
+    /// [`Tail::complete_history`] of the log that these batches were read from. When it moves beyond
+    /// a reader's place, the reader may have missed deletes.
+    pub complete_history: Offset,
 }
 
 /// The end of a stream, and what it says about going on.
@@ -66,6 +94,11 @@ pub struct Tail {
     pub schemas: Vec<Arc<Schema>>,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Before this offset only every key's latest state is left; `first` when nothing was compacted.
+    pub compacted: Offset,
+    /// From this offset on every delete is still there. A reader that begins with nothing needs none
+    /// of the earlier ones; one that stands before it would keep rows that are gone.
+    pub complete_history: Offset,
 }
 
 impl Tail {
@@ -104,7 +137,8 @@ impl fmt::Debug for Commit {
 /// writer is that service's capture.
 ///
 /// Laws, proved by the conformance suite:
-/// - Offsets are dense, one per event. What was durable stays, byte for byte, across any crash.
+/// - Offsets are dense, one per event. What was durable stays, byte for byte, across any crash, until
+///   it is [trimmed](Self::trim) or [compacted](Self::compact).
 /// - A reader sees only durable batches, in order, without gaps, each exactly once.
 /// - An append whose epoch differs from the tail's is refused unless the batch is
 ///   [`fresh`](Batch::fresh); so is one whose position lies before the tail's. A batch without
@@ -146,6 +180,17 @@ pub trait EventLog: Send + Sync {
     /// Forgets what lies before `keep`, as far as whole segments allow. Repeating it changes
     /// nothing.
     async fn trim(&self, stream: &ServiceName, keep: Offset) -> Result<(), LogError>;
+
+    /// Keeps, of what lies before `upto`, every key's latest state and what is needed to read it, as
+    /// far as whole transactions allow; returns the offset up to which that is done. Rows that say
+    /// "unchanged" are filled from the rows before them. Whoever reads from the beginning to that
+    /// offset or beyond builds the same copy as before; offsets and the tail's words stay. Deletes
+    /// stay for as long as the log is set to keep them, and
+    /// [`complete_history`](Tail::complete_history) moves when one goes.
+    ///
+    /// The batches before the returned offset are [`sparse`](Batch::sparse), and only the last of
+    /// them is [`whole`](Batch::whole): what lies between no longer is a state the source was in.
+    async fn compact(&self, stream: &ServiceName, upto: Offset) -> Result<Offset, LogError>;
 }
 
 /// Why the log cannot do it.
@@ -194,6 +239,19 @@ pub enum LogError {
         /// What is there.
         first: Offset,
     },
+    /// Deletes that a reader at this offset still needs were forgotten by compaction.
+    #[error(
+        "the event log of {stream} keeps deletes from offset {complete} on only; a copy that stands \
+         at {at} would keep rows that are gone"
+    )]
+    Forgotten {
+        /// Which stream.
+        stream: ServiceName,
+        /// Where the reader stands.
+        at: Offset,
+        /// From where on every delete is there.
+        complete: Offset,
+    },
     /// The offset lies after the end.
     #[error("the event log of {stream} ends at offset {next}, before {at}")]
     Ahead {
@@ -226,7 +284,7 @@ impl Diagnose for LogError {
             Self::Refused { .. } | Self::Unreadable { .. } | Self::Closed { .. } => Remedy::Retry,
             Self::Failed { .. } => Remedy::Operator(Code::LogFailed),
             Self::Damaged { .. } => Remedy::Operator(Code::LogDamaged),
-            Self::Trimmed { .. } => Remedy::Operator(Code::LogTrimmed),
+            Self::Trimmed { .. } | Self::Forgotten { .. } => Remedy::Operator(Code::LogTrimmed),
             Self::Ahead { .. } => Remedy::Operator(Code::SinkCheckpoint),
             Self::Misplaced { .. } => Remedy::Bug,
         }
@@ -245,8 +303,13 @@ impl Diagnose for LogError {
             Self::Damaged { .. } => "run `rowcast log check` to see what is damaged",
             Self::Unreadable { .. } => "look at the disk that holds the data directory",
             Self::Trimmed { .. } => {
-                "the copy needs what retention removed: build it anew as the page says, and let the \
-                 log keep more: `[log] keep = \"all\"`"
+                "the copy needs what retention removed: `rowcast run --resnapshot SERVICE`, with the \
+                 publisher's name, reads every row again, and the copy is built anew beside the old \
+                 one; `[log] keep = \"compact\"` keeps it from happening again"
+            }
+            Self::Forgotten { .. } => {
+                "the copy slept longer than deletes are kept, and is built anew beside the old one; \
+                 let the log keep them for longer: `[log] tombstones`"
             }
             Self::Ahead { .. } => {
                 "the target has applied more than this log holds: this data directory is an old \

@@ -1,12 +1,17 @@
 //! Routing and projecting, as pure functions: stored batches in, the changes one subscriber wants
 //! out. Rows are not copied; a change points into its batch and a shape says which values to take.
 
+mod error;
+
 use crate::{
-    Batch, Code, Column, Diagnose, EntityName, Event, Generated, Offset, Op, Remedy, Row, Schema,
+    Batch, Bound, Column, EntityName, Event, Filter, Generated, Offset, Op, ParkEdit, Row, Schema,
     SchemaId, ServiceName, Stored,
 };
+pub use error::ProjectError;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+mod filtered;
 
 /// Which fields a subscription takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +33,8 @@ pub struct Subscription {
     pub fields: Fields,
     /// The table may be made when it is missing.
     pub create: bool,
+    /// Which rows; all of them when there is none.
+    pub filter: Option<Filter>,
 }
 
 /// A column of a copy.
@@ -52,7 +59,7 @@ pub struct Shape {
     pub into: String,
     /// It may be made, and may be given columns that came later.
     pub create: bool,
-    /// All fields are wanted, also later ones.
+    /// All fields are wanted, also later ones; or the copy is still growing towards those it names.
     pub all_fields: bool,
     /// The schema it was made from.
     pub schema: SchemaId,
@@ -65,6 +72,8 @@ pub struct Shape {
     /// Columns the copy computes itself, under their published names; only those whose inputs
     /// might be there, which the target has to see for itself.
     pub generated: Vec<Generated>,
+    /// Which rows; all of them when there is none.
+    pub filter: Option<Bound>,
 }
 
 /// What to do to a copy's row.
@@ -82,6 +91,8 @@ pub enum ChangeOp {
     Rekey,
     /// Remove the row with the `before` key.
     Delete,
+    /// Remove the row with the `after` key, if it is there: it does not pass the filter.
+    Leave,
     /// Remove all rows.
     Truncate,
 }
@@ -118,6 +129,10 @@ pub struct Rows {
     pub changes: Vec<Change>,
     /// What they point into.
     pub batches: Vec<Arc<Batch>>,
+    /// What to note about keys that are set aside, in the same transaction.
+    pub parks: Vec<ParkEdit>,
+    /// Look at rules that may wait for the commit with each change, so that an error names its change.
+    pub at_once: bool,
 }
 
 impl Rows {
@@ -136,71 +151,22 @@ impl Rows {
         self.batches[change.batch as usize].after(self.event(change))
     }
 
+    /// The source's row whose key finds the copy's row that a change is about, before the change.
+    pub fn found_by(&self, change: &Change) -> Row<'_> {
+        match change.op {
+            ChangeOp::Delete | ChangeOp::Rekey => self.before(change),
+            ChangeOp::Create
+            | ChangeOp::Read
+            | ChangeOp::Update
+            | ChangeOp::Patch
+            | ChangeOp::Leave
+            | ChangeOp::Truncate => self.after(change),
+        }
+    }
+
     /// The shape of a change.
     pub fn shape(&self, change: &Change) -> &Arc<Shape> {
         &self.shapes[change.shape as usize].shape
-    }
-}
-
-/// Why a subscription cannot take an entity as it is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProjectError {
-    /// A named field is not published (any more).
-    #[error("{to} subscribed to field {field:?} of {from}.{entity}, which has no such field")]
-    NoField {
-        /// The publisher.
-        from: ServiceName,
-        /// The entity.
-        entity: EntityName,
-        /// The subscriber.
-        to: ServiceName,
-        /// The field.
-        field: String,
-    },
-    /// A part of the key is not taken: rows could not be told apart.
-    #[error("{to}'s subscription to {from}.{entity} leaves out the key field {field:?}")]
-    NoKey {
-        /// The publisher.
-        from: ServiceName,
-        /// The entity.
-        entity: EntityName,
-        /// The subscriber.
-        to: ServiceName,
-        /// The field.
-        field: String,
-    },
-    /// Two fields would become one column.
-    #[error("{to}'s subscription to {from}.{entity} has two fields named {field:?}")]
-    Twice {
-        /// The publisher.
-        from: ServiceName,
-        /// The entity.
-        entity: EntityName,
-        /// The subscriber.
-        to: ServiceName,
-        /// The name in the copy.
-        field: String,
-    },
-}
-
-impl Diagnose for ProjectError {
-    fn remedy(&self) -> Remedy {
-        match self {
-            Self::NoField { .. } | Self::NoKey { .. } | Self::Twice { .. } => {
-                Remedy::Operator(Code::SinkSchema)
-            }
-        }
-    }
-
-    fn help(&self) -> &str {
-        match self {
-            Self::NoField { .. } => {
-                "take the field out of the subscription's `fields`, or publish it again; the log \
-                 keeps every change meanwhile"
-            }
-            Self::NoKey { .. } => "add the key field to the subscription's `fields`",
-            Self::Twice { .. } => "give one of them another name in the subscription's `fields`",
-        }
     }
 }
 
@@ -212,6 +178,7 @@ pub struct Projection {
     subscriptions: Vec<Subscription>,
     by_entity: HashMap<EntityName, Vec<usize>>,
     shapes: HashMap<SchemaId, Vec<Arc<Shape>>>,
+    growing: bool,
 }
 
 impl Projection {
@@ -221,7 +188,14 @@ impl Projection {
         for (i, s) in subscriptions.iter().enumerate() {
             by_entity.entry(s.entity.clone()).or_default().push(i);
         }
-        Self { from, to, subscriptions, by_entity, shapes: HashMap::new() }
+        Self { from, to, subscriptions, by_entity, shapes: HashMap::new(), growing: false }
+    }
+
+    /// For copies that are being built from history: a named field that a schema does not have yet
+    /// is left out, and its column is added when a later schema has it.
+    pub fn growing(mut self) -> Self {
+        self.growing = true;
+        self
     }
 
     /// The shapes that the route's subscriptions make of a schema; none when nobody subscribed.
@@ -239,7 +213,31 @@ impl Projection {
         Ok(shapes)
     }
 
+    /// What the subscription with this table makes of a schema, without its filter, which may hang on
+    /// fields that the schema leaves out; `None` when there is no such subscription any more.
+    pub fn shape_for(
+        &self,
+        into: &str,
+        schema: &Schema,
+    ) -> Result<Option<Arc<Shape>>, ProjectError> {
+        let wanted = self.by_entity.get(&schema.entity).map_or(&[][..], Vec::as_slice);
+        let index = wanted.iter().find(|&&i| self.subscriptions[i].into == into);
+        let shape = index.map(|&i| self.unfiltered(i, schema, schema.id()));
+        shape.map(|shape| shape.map(Arc::new)).transpose()
+    }
+
     fn shape(&self, index: usize, schema: &Schema, id: SchemaId) -> Result<Shape, ProjectError> {
+        let filter = self.subscriptions[index].filter.as_ref();
+        let filter = filter.map(|f| self.bound(f, schema)).transpose()?;
+        Ok(Shape { filter, ..self.unfiltered(index, schema, id)? })
+    }
+
+    fn unfiltered(
+        &self,
+        index: usize,
+        schema: &Schema,
+        id: SchemaId,
+    ) -> Result<Shape, ProjectError> {
         let subscription = &self.subscriptions[index];
         let columns = self.columns(subscription, schema)?;
         let mut key = Vec::new();
@@ -258,12 +256,23 @@ impl Projection {
             entity: schema.entity.clone(),
             into: subscription.into.clone(),
             create: subscription.create,
-            all_fields,
+            all_fields: all_fields || self.growing,
             schema: id,
             dialect: schema.dialect.clone(),
             columns,
             key,
             generated: if all_fields { schema.generated.clone() } else { Vec::new() },
+            filter: None,
+        })
+    }
+
+    fn bound(&self, filter: &Filter, schema: &Schema) -> Result<Bound, ProjectError> {
+        filter.bind(schema).map_err(|error| ProjectError::Filter {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            entity: schema.entity.clone(),
+            help: format!("{}\n{}", error.shown(filter.as_str()), error.help).trim_end().into(),
+            error,
         })
     }
 
@@ -286,12 +295,18 @@ impl Projection {
         };
         let mut columns: Vec<ShapeColumn> = Vec::with_capacity(named.len());
         for (local, published) in named {
-            let source = schema.column(published).ok_or_else(|| ProjectError::NoField {
-                from: self.from.clone(),
-                to: self.to.clone(),
-                entity: schema.entity.clone(),
-                field: published.clone(),
-            })?;
+            let source = match schema.column(published) {
+                Some(source) => source,
+                None if self.growing => continue,
+                None => {
+                    return Err(ProjectError::NoField {
+                        from: self.from.clone(),
+                        to: self.to.clone(),
+                        entity: schema.entity.clone(),
+                        field: published.clone(),
+                    });
+                }
+            };
             if columns.iter().any(|c| c.name == *local) {
                 return Err(ProjectError::Twice {
                     from: self.from.clone(),
@@ -322,7 +337,7 @@ impl Projection {
             // One look-up per schema and batch, not per event.
             let mut local: Vec<Option<Vec<u32>>> = vec![None; stored.batch.schemas.len()];
             for (i, event) in stored.batch.events.iter().enumerate() {
-                let offset = Offset(stored.base.0 + i as u64);
+                let offset = stored.offset(i);
                 if offset < at || offset >= end {
                     continue;
                 }
@@ -332,11 +347,21 @@ impl Projection {
                     *slot = Some(self.uses(&mut rows, &mut uses, schema, offset, &settling)?);
                 }
                 for &shape in slot.as_deref().unwrap_or_default() {
-                    push(&mut rows, stored, event, Place { shape, batch: number, event: i as u32 });
+                    let place = Place { shape, batch: number, event: i as u32 };
+                    if rows.shapes[shape as usize].shape.filter.is_none() {
+                        push(&mut rows, stored, event, place);
+                    } else if !filtered::push(&mut rows, stored, event, place) {
+                        return Err(self.unknowable(&stored.batch.schema(event).entity));
+                    }
                 }
             }
         }
         Ok(rows)
+    }
+
+    fn unknowable(&self, entity: &EntityName) -> ProjectError {
+        let (from, to) = (self.from.clone(), self.to.clone());
+        ProjectError::Unknowable { from, entity: entity.clone(), to }
     }
 
     fn uses(
@@ -362,6 +387,7 @@ impl Projection {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Place {
     shape: u32,
     batch: u32,

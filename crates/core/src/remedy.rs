@@ -58,6 +58,8 @@ codes! {
     SinkSetup = "SINK-SETUP",
     /// A row's data does not fit the target.
     SinkData = "SINK-DATA",
+    /// More keys are parked than a route may park.
+    SinkParked = "SINK-PARKED",
     /// The target's checkpoint is not the one this log wrote.
     SinkCheckpoint = "SINK-CHECKPOINT",
     /// The event log is damaged.
@@ -66,6 +68,10 @@ codes! {
     LogFailed = "LOG-FAILED",
     /// The log no longer holds what a route still needs.
     LogTrimmed = "LOG-TRIMMED",
+    /// The registry of subscriptions is damaged, foreign or too new.
+    Registry = "REGISTRY",
+    /// A change to the subscriptions is refused.
+    Subscription = "SUBSCRIPTION",
 }
 
 impl fmt::Display for Code {

@@ -1,18 +1,20 @@
 //! The seam to a database we write copies into.
 
 use crate::{
-    BoxError, Code, Diagnose, Epoch, LogId, Offset, Position, Remedy, RouteId, Rows, ServiceName,
-    Subscription,
+    BoxError, Code, Diagnose, Epoch, Join, Lane, LogId, Mark, Offset, Parked, Position, Remedy,
+    Roll, RouteId, Rows, ServiceName, Subscription,
 };
 use async_trait::async_trait;
 
 /// What a sink is to write.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkSpec {
     /// The route; names the checkpoint.
     pub route: RouteId,
     /// All subscriptions of the route.
     pub subscriptions: Vec<Subscription>,
+    /// Which checkpoint it moves.
+    pub lane: Lane,
 }
 
 /// What a target says it has applied.
@@ -58,14 +60,49 @@ pub struct Progress {
 /// - Rows arrive in order per key; of several changes to one key in a batch the last state counts.
 /// - A shape's target table is made when it is missing and may be made, and compared otherwise,
 ///   before the first row; also when `rows` has no change for it.
+/// - A [`Side`](Lane::Side) lane has a checkpoint of its own. Rows of a subscription that is built
+///   [`Beside`](crate::Membership::Beside) go into a build table; its copy stays as it is until
+///   the join, which is one transaction: a reader sees the old copy or the new one.
+/// - Each lane has parked keys of its own. A mark forgets those of every member that it does not call
+///   live; the join makes the side lane's the main lane's.
+/// - [`Rows::parks`] is noted with the rows: visible together or not at all.
+/// - [`SinkError::Data`] names its change. Only when a rule is looked at by the commit alone it may
+///   not; asked again with [`Rows::at_once`], it does. It takes back the whole open transaction, and
+///   the sink goes on from the stored checkpoint without another [`wants`](Self::wants).
 #[async_trait]
 pub trait Sink: Send {
     /// Connects and tells the next offset this target lacks. The target is the truth, not our
     /// memory of it. Forgets a half-applied transaction. May be called again after an error.
     async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError>;
 
+    /// Every key that this lane has set aside in the target. Asked after [`wants`](Self::wants).
+    async fn parked(&mut self) -> Result<Vec<Parked>, SinkError>;
+    /// As [`wants`](Self::wants), and holds the checkpoint: until the next apply committed, or the
+    /// sink was asked again or dropped, nobody else moves it. For mending a copy beside the route
+    /// that writes it: an apply whose `next` is its `from` leaves the checkpoint where it is.
+    async fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError>;
+
     /// Writes the rows and the progress together. Not cancel safe: let it finish.
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError>;
+
+    /// What this target remembers of the route's subscriptions. Between applies that commit only, as
+    /// everything below; not before [`wants`](Self::wants).
+    async fn roll(&mut self) -> Result<Roll, SinkError>;
+
+    /// Whether a subscription's table is missing or has no rows.
+    async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError>;
+
+    /// Remembers what became of members, and of the side lane's checkpoint, in one transaction. For
+    /// the main lane; refused as [`SinkError::Checkpoint`] when its checkpoint is not where the mark
+    /// says. Not cancel safe.
+    async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError>;
+
+    /// Ends a side lane in one transaction: every build table's rows become its copy's rows, the
+    /// building members are live, the side lane's checkpoint goes and the route's is set. For the
+    /// side lane; refused as [`SinkError::Checkpoint`] when one of the two is not where it should
+    /// be. Rows and columns that are the same already are not touched, so grants, views, references
+    /// and the subscriber's own columns stay. Not cancel safe.
+    async fn join(&mut self, join: &Join) -> Result<(), SinkError>;
 }
 
 /// Why a sink cannot go on.
@@ -116,12 +153,24 @@ pub enum SinkError {
         table: String,
         /// The key of the row as the target would show it, when it is known.
         key: Option<String>,
+        /// The change, as an index into [`Rows::changes`], when it is certain.
+        change: Option<u32>,
         /// Which rule it breaks, without the row's values.
         what: String,
         /// What to do.
         help: String,
         /// The database's own words, which may hold values: for `parked show`, never for logs.
         source: Option<BoxError>,
+    },
+    /// More keys are set aside than one bad row here and there explains.
+    #[error("{route} has {keys} parked keys in {bytes} bytes: that is no single bad row any more")]
+    TooManyParked {
+        /// Which route.
+        route: RouteId,
+        /// How many keys there would be.
+        keys: usize,
+        /// How large their pending rows are together.
+        bytes: usize,
     },
     /// Somebody else moved the checkpoint, or it belongs to another log.
     #[error("the checkpoint of {route} is not the one this log wrote: {what}")]
@@ -150,6 +199,7 @@ impl Diagnose for SinkError {
             Self::Setup { .. } => Remedy::Operator(Code::SinkSetup),
             Self::Schema { .. } => Remedy::Operator(Code::SinkSchema),
             Self::Data { .. } => Remedy::Park(Code::SinkData),
+            Self::TooManyParked { .. } => Remedy::Operator(Code::SinkParked),
             Self::Checkpoint { .. } => Remedy::Operator(Code::SinkCheckpoint),
             Self::Bug { .. } => Remedy::Bug,
         }
@@ -162,6 +212,10 @@ impl Diagnose for SinkError {
             | Self::Schema { help, .. }
             | Self::Data { help, .. }
             | Self::Checkpoint { help, .. } => help,
+            Self::TooManyParked { .. } => {
+                "`rowcast parked list` shows what the rows have in common; mend the table or the \
+                 source, and the route goes on; or give up rows with `rowcast parked drop`"
+            }
             Self::Bug { .. } => "please report this with the log's lines",
         }
     }

@@ -1,7 +1,8 @@
 //! The seam to a database whose changes we capture.
 
 use crate::{
-    Batch, BoxError, ByteSize, Code, Diagnose, EntityName, Position, Remedy, ServiceName, Snapshot,
+    Batch, BoxError, ByteSize, Code, Diagnose, EntityName, Masks, Position, Remedy, ServiceName,
+    Snapshot,
 };
 use async_trait::async_trait;
 
@@ -14,10 +15,12 @@ pub struct Publish {
     pub table: String,
     /// The public fields; all columns when absent.
     pub fields: Option<Vec<String>>,
+    /// Which fields leave masked. What is masked now and was not before, or otherwise, is read again.
+    pub masks: Masks,
 }
 
 /// What a source is to capture.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSpec {
     /// The publishing service; names slots, publications and the like.
     pub service: ServiceName,
@@ -64,6 +67,7 @@ pub enum Start {
 ///   it is as new as that change. After [`Complete`](crate::Op::Complete) the log alone builds an
 ///   identical copy.
 /// - A key change is an `Update` whose `before` holds the old key.
+/// - A masked field's values are masked wherever they stand: in rows, keys, fillings and cursors.
 #[async_trait]
 pub trait Source: Send {
     /// Connects and positions. May be called again after an error, or with another start.

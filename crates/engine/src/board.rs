@@ -1,34 +1,25 @@
 //! The board: what a running node knows of itself, for whoever asks.
 
 use crate::capture::CaptureState;
-use crate::deliver::RouteState;
-use crate::pace::Phase;
-use crate::status::{LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status};
-use rowcast_core::{
-    ByteSize, Database, EntityName, EventLog, Offset, Point, RouteId, ServiceName, Tail,
+use crate::deliver::{Rebuild, SideState};
+use crate::live::{Live, PublisherEntry, RouteEntry};
+use crate::pace::{Condition, Phase};
+use crate::status::{
+    BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
 };
-use std::sync::Arc;
+use crate::subscriptions::Subscriptions;
+use rowcast_core::{
+    ByteSize, EntityName, EventLog, Offset, Origin, Point, RouteId, ServiceName, Tail,
+};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
-
-pub(crate) struct PublisherEntry {
-    pub(crate) service: ServiceName,
-    pub(crate) entities: Vec<EntityName>,
-    pub(crate) database: Arc<dyn Database>,
-    pub(crate) state: Arc<watch::Sender<CaptureState>>,
-}
-
-pub(crate) struct RouteEntry {
-    pub(crate) route: RouteId,
-    pub(crate) entities: Vec<EntityName>,
-    pub(crate) state: Arc<watch::Sender<RouteState>>,
-}
+use tokio::sync::oneshot;
 
 /// A running node, as seen from outside. Asking it never holds it up.
 pub struct Board {
     pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) publishers: Vec<PublisherEntry>,
-    pub(crate) routes: Vec<RouteEntry>,
+    live: RwLock<Arc<Live>>,
+    subscriptions: Option<Arc<Subscriptions>>,
 }
 
 /// Why a wait ended without what was waited for.
@@ -57,20 +48,67 @@ pub enum WaitError {
         /// How long.
         waited: Duration,
     },
+    /// The copies are not complete yet.
+    #[error("{route} was not live within {waited:?}")]
+    NotLive {
+        /// Which route.
+        route: RouteId,
+        /// How long.
+        waited: Duration,
+    },
     /// The log cannot be asked.
     #[error("the event log of {0} cannot be read")]
     Log(ServiceName),
 }
 
+/// Why no copy will be built anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RebuildError {
+    /// No such route.
+    #[error("there is no route {0}")]
+    NoRoute(RouteId),
+    /// The route has no such entity.
+    #[error("route {route} has no subscription to {entity}")]
+    NoEntity {
+        /// Which route.
+        route: RouteId,
+        /// What was asked for.
+        entity: EntityName,
+    },
+    /// Nobody works on it any more.
+    #[error("route {0} is not running")]
+    Stopped(RouteId),
+}
+
 impl Board {
+    pub(crate) fn new(log: Arc<dyn EventLog>, subscriptions: Option<Arc<Subscriptions>>) -> Self {
+        Self { log, live: RwLock::default(), subscriptions }
+    }
+
+    /// From now on the node has this in hand.
+    pub(crate) fn show(&self, live: Live) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
+    /// What the node has in hand now; routes come and go, so ask again each time.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The subscriptions, and how to change them; `None` when this node's routes are fixed.
+    pub fn subscriptions(&self) -> Option<&Arc<Subscriptions>> {
+        self.subscriptions.as_ref()
+    }
+
     /// Everything at this moment.
     pub async fn status(&self) -> Status {
+        let live = self.live();
         let mut services = Vec::new();
-        for publisher in &self.publishers {
+        for publisher in &live.publishers {
             services.push(self.service(publisher).await);
         }
         let mut routes = Vec::new();
-        for route in &self.routes {
+        for route in &live.routes {
             routes.push(self.route(route).await);
         }
         Status { services, routes }
@@ -84,12 +122,19 @@ impl Board {
         point: Point,
         timeout: Duration,
     ) -> Result<(), WaitError> {
-        let entry = self.routes.iter().find(|r| r.route == *route);
+        let live = self.live();
+        let entry = live.routes.iter().find(|r| r.route == *route);
         let entry = entry.ok_or_else(|| WaitError::NoRoute(route.clone()))?;
         let arrival = async {
             let end = self.logged(&route.from, point).await?;
             applied(entry, end).await;
             Ok(())
+        };
+        let arrival = async {
+            tokio::select! {
+                arrived = arrival => arrived,
+                () = entry.gone.cancelled() => Err(WaitError::NoRoute(route.clone())),
+            }
         };
         tokio::time::timeout(timeout, arrival).await.unwrap_or_else(|_| {
             Err(WaitError::Timeout { route: route.clone(), point, waited: timeout })
@@ -120,7 +165,7 @@ impl Board {
     }
 
     async fn service(&self, publisher: &PublisherEntry) -> ServiceStatus {
-        let condition = publisher.state.borrow().condition.clone();
+        let CaptureState { condition, kept, captured_events } = publisher.state.borrow().clone();
         let tail = self.log.tail(&publisher.service).await.ok();
         let snapshots = tail.as_ref().map_or_else(Vec::new, |t| snapshots(t, &publisher.entities));
         let state = match condition.phase {
@@ -138,8 +183,12 @@ impl Board {
                 first: t.first.0,
                 next: t.next.0,
                 bytes: t.bytes,
+                compacted: t.compacted.0,
             }),
+            retained_bytes: kept.bytes,
+            warning: kept.warning,
             snapshots,
+            captured_events,
             error: condition.trouble.as_ref().map(|t| t.line()),
             trouble: condition.trouble,
         }
@@ -157,13 +206,17 @@ impl Board {
             (Some(_), Some(applied)) => self.age(&entry.route.from, applied).await,
             _ => None,
         };
-        let complete = tail.is_some_and(|t| {
-            entry.entities.iter().all(|e| {
-                t.complete_from(e)
-                    .is_some_and(|c| state.applied.is_some_and(|applied| applied >= c))
-            })
-        });
-        let name = match state.condition.phase {
+        let side = entry.side.borrow().clone();
+        let end = tail.as_ref().map(|t| t.next);
+        let complete = side.builds.is_empty()
+            && tail.is_some_and(|t| {
+                entry.entities.iter().all(|e| {
+                    t.complete_from(e)
+                        .is_some_and(|c| state.applied.is_some_and(|applied| applied >= c))
+                })
+            });
+        let condition = worse(state.condition, &side);
+        let name = match condition.phase {
             Phase::Retrying => "retrying",
             Phase::Paused => "paused",
             Phase::Starting | Phase::Running if complete => "live",
@@ -176,24 +229,63 @@ impl Board {
             checkpoint: state.applied.map(|o| o.0),
             lag_events,
             lag_ms,
-            parked: 0,
-            error: state.condition.trouble.as_ref().map(|t| t.line()),
-            trouble: state.condition.trouble,
+            applied_events: state.applied_events,
+            parked: entry.desks().map(|d| d.shelf().count() as u64).sum(),
+            subscriptions: subscriptions(entry),
+            error: condition.trouble.as_ref().map(|t| t.line()),
+            trouble: condition.trouble,
+            building: building(&side, end),
         }
+    }
+
+    /// Has the copies of a route built anew from the log, of one entity or of all, beside the ones
+    /// that are there; how many. Returns once the target remembers it. Cancel safe: what was asked
+    /// for is done.
+    ///
+    /// # Errors
+    /// When there is no such route, or it does not run.
+    pub async fn rebuild(
+        &self,
+        route: &RouteId,
+        entity: Option<EntityName>,
+    ) -> Result<usize, RebuildError> {
+        let live = self.live();
+        let entry = live.routes.iter().find(|r| r.route == *route);
+        let entry = entry.ok_or_else(|| RebuildError::NoRoute(route.clone()))?;
+        if let Some(entity) = entity.as_ref().filter(|e| !entry.entities.contains(e)) {
+            let (route, entity) = (route.clone(), entity.clone());
+            return Err(RebuildError::NoEntity { route, entity });
+        }
+        let (done, answer) = oneshot::channel();
+        let stopped = || RebuildError::Stopped(route.clone());
+        entry.rebuild.send(Rebuild { entity, done }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
     }
 
     /// Milliseconds since the event at `offset` was committed.
     async fn age(&self, stream: &ServiceName, offset: Offset) -> Option<u64> {
         let chunk = self.log.read(stream, offset, ByteSize(1)).await.ok()?;
         let stored = chunk.batches.first()?;
-        let mut end = stored.base.0;
-        let transaction = stored.batch.transactions.iter().find(|t| {
-            end += u64::from(t.events);
-            end > offset.0
-        })?;
+        let transaction = stored.transaction(stored.index_at(offset))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_micros() as i64;
         Some(u64::try_from(now - transaction.committed).unwrap_or(0) / 1000)
     }
+}
+
+/// What keeps a route: its live subscriptions' trouble first, then that of those being built.
+fn worse(main: Condition, side: &SideState) -> Condition {
+    let waits = |c: &Condition| matches!(c.phase, Phase::Retrying | Phase::Paused);
+    if !waits(&main) && waits(&side.condition) { side.condition.clone() } else { main }
+}
+
+fn building(side: &SideState, end: Option<Offset>) -> Vec<BuildStatus> {
+    let build = |(entity, into): &(EntityName, String)| BuildStatus {
+        entity: entity.to_string(),
+        into: into.clone(),
+        offset: side.at.map(|o| o.0),
+        of: end.map(|o| o.0),
+    };
+    side.builds.iter().map(build).collect()
 }
 
 /// Waits until a route has applied everything before `end`. Cancel safe.
@@ -201,6 +293,15 @@ pub(crate) async fn applied(entry: &RouteEntry, end: Offset) {
     let mut state = entry.state.subscribe();
     let reached = state.wait_for(|s| s.applied.is_some_and(|a| a >= end)).await;
     reached.expect("the entry itself keeps the sender alive");
+}
+
+fn subscriptions(entry: &RouteEntry) -> Vec<SubscriptionStatus> {
+    let word = |(entity, into, origin): &(EntityName, String, Origin)| SubscriptionStatus {
+        entity: entity.to_string(),
+        into: into.clone(),
+        origin: origin.as_str(),
+    };
+    entry.subscriptions.iter().map(word).collect()
 }
 
 fn snapshots(tail: &Tail, entities: &[EntityName]) -> Vec<SnapshotStatus> {

@@ -3,6 +3,7 @@
 
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::retain::{Kept, Looks, Retain, Watch};
 use crate::trouble::Trouble;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -13,6 +14,7 @@ use rowcast_core::{
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,9 @@ const PROVEN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CaptureState {
     pub(crate) condition: Condition,
+    /// Events that this process made durable.
+    pub(crate) captured_events: u64,
+    pub(crate) kept: Kept,
 }
 
 impl HasCondition for CaptureState {
@@ -40,7 +45,9 @@ pub(crate) struct Capture {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<CaptureState>>,
     /// A person asked to give up the old history.
-    pub(crate) afresh: bool,
+    pub(crate) afresh: Arc<AtomicBool>,
+    /// What the source may keep for us.
+    pub(crate) retain: Retain,
 }
 
 type Pending = Pin<Box<dyn Future<Output = (Position, bool, Result<Offset, LogError>)> + Send>>;
@@ -49,13 +56,38 @@ impl Capture {
     /// Captures until told to stop. Returns an error only for a defect of ours.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Trouble> {
         let name = format!("capture of {}", self.service);
+        let watch = Watch {
+            service: self.service.clone(),
+            database: self.database.clone(),
+            retain: self.retain,
+            state: self.state.clone(),
+        };
+        let (mut looks, mut backoff) = (Looks::default(), Backoff::default());
+        loop {
+            // Dropped wherever it waits: what is given up is not worth bringing to an end.
+            let over = tokio::select! {
+                ended = self.capture(&name, &stop) => return ended,
+                over = watch.until_over(&mut looks) => over,
+            };
+            looks = Looks::default();
+            let trouble = watch.release(over).await.into();
+            match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
+                Next::Again => {}
+                Next::Stop => return Ok(()),
+                Next::Bug(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    /// The same, whatever the source has to keep meanwhile.
+    async fn capture(&mut self, name: &str, stop: &CancellationToken) -> Result<(), Trouble> {
         let mut source = self.database.source(self.spec.clone());
         let mut backoff = Backoff::default();
         loop {
-            let Err(trouble) = self.once(&name, source.as_mut(), &mut backoff, &stop).await else {
+            let Err(trouble) = self.once(name, source.as_mut(), &mut backoff, stop).await else {
                 return Ok(());
             };
-            match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
+            match after_error(name, trouble, &self.state, &mut backoff, stop).await {
                 Next::Again => {}
                 Next::Stop => return Ok(()),
                 Next::Bug(trouble) => return Err(trouble),
@@ -72,11 +104,12 @@ impl Capture {
     ) -> Result<(), Trouble> {
         let tail = self.log.tail(&self.service).await?;
         let snapshots = tail.snapshots.into_iter().map(|(s, _)| s).collect();
+        let afresh = self.afresh.load(Ordering::Relaxed);
         let start = match tail.position {
-            Some(_) if self.afresh => Start::Afresh,
+            Some(_) if afresh => Start::Afresh,
             Some(position) => Start::After(Resume { position, snapshots }),
             // An empty log asked to begin afresh may still meet what an older one left behind.
-            None if self.afresh => Start::Afresh,
+            None if afresh => Start::Afresh,
             None => Start::Beginning,
         };
         match stop.run_until_cancelled(source.start(start)).await {
@@ -120,9 +153,20 @@ impl Capture {
         batch: Batch,
         pending: &mut FuturesOrdered<Pending>,
     ) -> Result<(), Trouble> {
-        let (until, fresh) = (batch.until, batch.fresh);
+        let (until, fresh, events) = (batch.until, batch.fresh, batch.events.len() as u64);
         let commit = self.log.append(&self.service, batch).await?;
-        pending.push_back(Box::pin(async move { (until, fresh, commit.await) }));
+        let state = self.state.clone();
+        pending.push_back(Box::pin(async move {
+            let durable = commit.await;
+            if durable.is_ok() {
+                // Nobody waits for this number.
+                state.send_if_modified(|s| {
+                    s.captured_events += events;
+                    false
+                });
+            }
+            (until, fresh, durable)
+        }));
         Ok(())
     }
 
@@ -133,7 +177,7 @@ impl Capture {
     ) -> Result<(), Trouble> {
         durable?;
         if fresh {
-            self.afresh = false;
+            self.afresh.store(false, Ordering::Relaxed);
         }
         source.confirm(&until).await?;
         Ok(())

@@ -2,28 +2,40 @@
 //! the waiting began.
 
 use crate::backoff::Backoff;
-use crate::board::{Board, PublisherEntry, RouteEntry, applied};
+use crate::board::{Board, applied};
+use crate::live::{Live, PublisherEntry, RouteEntry};
 use crate::pace::Phase;
 use crate::trouble::TroubleReport;
-use rowcast_core::{Diagnose, Offset, Point, Remedy};
+use rowcast_core::{Code, Diagnose, Offset, Point, Remedy};
+use std::time::Duration;
+
+/// Within this a paused loop has looked again.
+const LOOKED_AGAIN: Duration = Duration::from_secs(15);
 
 impl Board {
     /// Waits until every route has applied all that was committed at the sources when this was
-    /// called, snapshots included. Outages are waited out.
+    /// called, snapshots included. Outages are waited out; routes that come later are not waited
+    /// for, and those that go are done.
     ///
     /// # Errors
     /// What paused a capture or a route: that waits for a person, so we do not.
     pub async fn caught_up(&self) -> Result<(), TroubleReport> {
-        let publishers = self.publishers.iter().map(|p| self.publisher_caught_up(p));
+        let live = self.live();
+        let publishers = live.publishers.iter().map(|p| self.publisher_caught_up(p, &live));
         futures::future::try_join_all(publishers).await.map(|_| ())
     }
 
-    async fn publisher_caught_up(&self, publisher: &PublisherEntry) -> Result<(), TroubleReport> {
+    async fn publisher_caught_up(
+        &self,
+        publisher: &PublisherEntry,
+        live: &Live,
+    ) -> Result<(), TroubleReport> {
         let end = tokio::select! {
             end = self.end_of(publisher) => end?,
             trouble = paused(&publisher.state, |s| &s.condition) => return Err(trouble),
+            () = publisher.gone.cancelled() => return Ok(()),
         };
-        let routes = self.routes.iter().filter(|r| r.route.from == publisher.service);
+        let routes = live.routes.iter().filter(|r| r.route.from == publisher.service);
         futures::future::try_join_all(routes.map(|r| route_caught_up(r, end))).await.map(|_| ())
     }
 
@@ -48,7 +60,7 @@ impl Board {
                 return Ok(end);
             }
             // Snapshot batches need not move the position; looking again is cheap.
-            let look_again = tokio::time::sleep(std::time::Duration::from_millis(50));
+            let look_again = tokio::time::sleep(Duration::from_millis(50));
             tokio::select! {
                 moved = self.log.moved(service, tail.position) => {
                     moved.map_err(|e| broken(&e))?;
@@ -78,10 +90,31 @@ async fn mark(publisher: &PublisherEntry) -> Result<Point, TroubleReport> {
 }
 
 async fn route_caught_up(entry: &RouteEntry, end: Offset) -> Result<(), TroubleReport> {
+    let all = async {
+        applied(entry, end).await;
+        let mut side = entry.side.subscribe();
+        let built = side.wait_for(|s| s.builds.is_empty()).await;
+        drop(built.expect("the entry itself keeps the sender alive"));
+    };
     tokio::select! {
-        () = applied(entry, end) => Ok(()),
+        () = all => Ok(()),
         trouble = paused(&entry.state, |s| &s.condition) => Err(trouble),
+        trouble = side_paused(entry) => Err(trouble),
+        // Nobody wants it any more.
+        () = entry.gone.cancelled() => Ok(()),
     }
+}
+
+/// What pauses the copies that are being built. A log that lacks their beginning is looked at once
+/// more: its history may have begun anew meanwhile.
+async fn side_paused(entry: &RouteEntry) -> TroubleReport {
+    let trouble = paused(&entry.side, |s| &s.condition).await;
+    if trouble.code != Some(Code::LogTrimmed.as_str()) {
+        return trouble;
+    }
+    let mut side = entry.side.subscribe();
+    let _ = tokio::time::timeout(LOOKED_AGAIN, side.changed()).await;
+    paused(&entry.side, |s| &s.condition).await
 }
 
 async fn paused<S>(

@@ -1,22 +1,54 @@
 //! Deliver: one route, from the log into a sink, whole transactions at a time. It takes whatever is
 //! waiting, so batches are one transaction when idle and thousands under load.
+//!
+//! A route's live subscriptions move in its main lane. One that is new, or has to be built anew,
+//! moves in a side lane until it has come as far, and then joins the others.
+
+mod anew;
+mod desk;
+mod ends;
+mod enroll;
+mod heal;
+mod junction;
+mod narrow;
+mod park;
+mod piece;
+mod shelf;
+mod side;
+mod whole_row;
+
+pub(crate) use desk::{Desk, Job};
+pub use desk::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::share::Share;
 use crate::trouble::Trouble;
+use ends::{position_at, whole_until};
+pub(crate) use enroll::Rebuild;
+use junction::Junction;
+use narrow::Window;
+use park::Parking;
 use rowcast_core::{
-    ByteSize, Checkpoint, Chunk, Database, EntityName, EventLog, LogError, Offset, Position,
-    Progress, Projection, RouteId, Rows, SchemaId, Sink, SinkError, SinkSpec, Stored, Tail,
+    ByteSize, Checkpoint, Chunk, Database, EntityName, EventLog, LogError, LogId, Offset, Position,
+    Progress, Projection, RouteId, Rows, SchemaId, Sink, SinkError, SinkSpec, Stored, Subscription,
+    Tail,
 };
+pub(crate) use side::SideState;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use whole_row::History;
 
 /// Offsets the stored checkpoint may stay behind while nothing concerns this route.
 const UNSTORED_MAX: u64 = 100_000;
+
+/// Longest that the stored checkpoint stays behind for the same reason. Deletes are kept for a time
+/// only, and after a crash the stored one is all that is known.
+const UNSTORED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Events of a chunk from which on it pays to let more gather before the next.
 const GATHER_EVENTS_MIN: u64 = 500;
@@ -29,6 +61,8 @@ pub(crate) struct RouteState {
     pub(crate) condition: Condition,
     /// The next offset the target lacks; unknown before it was reached once.
     pub(crate) applied: Option<Offset>,
+    /// Changes that this process applied and committed.
+    pub(crate) applied_events: u64,
 }
 
 impl HasCondition for RouteState {
@@ -44,8 +78,16 @@ pub(crate) struct Deliver {
     pub(crate) spec: SinkSpec,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
+    /// What is being built beside the live subscriptions.
+    pub(crate) side: Arc<watch::Sender<SideState>>,
+    /// Copies that somebody wants built anew.
+    pub(crate) rebuilds: Arc<Mutex<mpsc::Receiver<Rebuild>>>,
     /// Row bytes taken from the log at once.
-    pub(crate) read_bytes_max: ByteSize,
+    pub(crate) share: Arc<Share>,
+    /// What is parked, and what people ask to be done about it.
+    pub(crate) desk: Arc<Desk>,
+    /// The same of what is being built.
+    pub(crate) side_desk: Arc<Desk>,
 }
 
 impl Deliver {
@@ -54,9 +96,16 @@ impl Deliver {
         let name = format!("route {}", self.route);
         let mut sink = self.database.sink(self.spec.clone());
         let mut backoff = Backoff::default();
+        let mut asked = Vec::new();
         loop {
-            let Err(trouble) = self.once(&name, sink.as_mut(), &mut backoff, &stop).await else {
-                return Ok(());
+            while let Ok(rebuild) = self.rebuilds.lock().await.try_recv() {
+                asked.push(rebuild);
+            }
+            let ended = self.once(&name, sink.as_mut(), &mut backoff, &mut asked, &stop).await;
+            let trouble = match ended {
+                Ok(()) if stop.is_cancelled() => return Ok(()),
+                Ok(()) => continue,
+                Err(trouble) => trouble,
             };
             match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
                 Next::Again => {}
@@ -66,11 +115,14 @@ impl Deliver {
         }
     }
 
+    /// Both lanes, from what the target says of them until one of them ends: then everything is
+    /// looked at anew.
     async fn once(
         &self,
         name: &str,
         sink: &mut dyn Sink,
         backoff: &mut Backoff,
+        asked: &mut Vec<Rebuild>,
         stop: &CancellationToken,
     ) -> Result<(), Trouble> {
         let tail = self.log.tail(&self.route.from).await?;
@@ -79,18 +131,97 @@ impl Deliver {
         };
         let checkpoint = checkpoint?;
         self.compare(&checkpoint).await?;
-        let mut lane = Lane::new(self, sink, checkpoint.next, &tail);
+        let mut enrolled = self.enroll(sink, &checkpoint, &tail, asked).await?;
+        self.side_desk.load(Vec::new());
+        self.desk.load(sink.parked().await?);
+        self.side.send_modify(|s| s.begin(&enrolled));
+        let here = stop.child_token();
+        let junction = Junction::new(checkpoint.next, enrolled.live.is_empty());
+        let live = std::mem::take(&mut enrolled.live);
+        let ended = {
+            let this = self;
+            let main = async {
+                let (log, at) = (tail.log, checkpoint.next);
+                let position = checkpoint.position;
+                let start = Start { log, at, position, tail: &tail, has_rows: true };
+                let ended = this.main(name, sink, backoff, (start, &live), &junction, &here).await;
+                here.cancel();
+                ended
+            };
+            let side = async {
+                let ended = this.side_lane(&mut enrolled, &junction, &here).await;
+                here.cancel();
+                ended
+            };
+            let wish = async {
+                let wish = async { self.rebuilds.lock().await.recv().await };
+                if let Some(Some(rebuild)) = here.run_until_cancelled(wish).await {
+                    asked.push(rebuild);
+                    here.cancel();
+                }
+            };
+            let (main, side, ()) = tokio::join!(main, side, wish);
+            main.and(side)
+        };
+        match ended {
+            // The log went past this target: the enrolling builds its copies anew.
+            Err(Trouble::Log(LogError::Trimmed { .. } | LogError::Forgotten { .. })) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// The lane of the live subscriptions. Without any, the side lane has the route for itself.
+    async fn main(
+        &self,
+        name: &str,
+        sink: &mut dyn Sink,
+        backoff: &mut Backoff,
+        (start, live): (Start<'_>, &[Subscription]),
+        junction: &Junction,
+        here: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let log = start.log;
+        let mut asks = self.desk.open().await;
+        let mut lane = Lane::new((self, &self.desk), sink, start, live.to_vec());
         lane.publish();
         at_work(name, &self.state, backoff);
+        if live.is_empty() {
+            here.cancelled().await;
+            return Ok(());
+        }
         loop {
             if let Some(rest) = lane.rest_until.take() {
-                stop.run_until_cancelled(tokio::time::sleep_until(rest)).await;
+                here.run_until_cancelled(tokio::time::sleep_until(rest)).await;
             }
-            let read = self.log.read(&self.route.from, lane.at, self.read_bytes_max);
-            let Some(chunk) = stop.run_until_cancelled(read).await else {
-                return lane.store().await;
+            if junction.is_asked() && lane.is_whole() {
+                lane.store().await?;
+                if !junction.hold(lane.at, here).await {
+                    return Ok(());
+                }
+            }
+            lane.heal_due().await?;
+            let due = lane.next_due();
+            let idle = !lane.open;
+            let read = self.log.read(&self.route.from, lane.at, self.share.get());
+            let chunk = tokio::select! {
+                () = here.cancelled() => return lane.store().await,
+                () = junction.asked(), if lane.is_whole() => continue,
+                () = due => continue,
+                Some(ask) = asks.recv(), if idle => {
+                    lane.answer(ask).await?;
+                    continue;
+                }
+                () = tokio::time::sleep(UNSTORED_WITHIN) => {
+                    lane.store().await?;
+                    continue;
+                }
+                chunk = read => chunk?,
             };
-            lane.deliver(&chunk?).await?;
+            match anew::first(&chunk, lane.at, live) {
+                None => lane.deliver(&chunk).await?,
+                Some(anew) => return lane.give_way(&chunk, anew, live, log).await,
+            }
+            junction.moved(lane.whole());
         }
     }
 }
@@ -114,7 +245,9 @@ impl Deliver {
         }
         let chunk = self.log.read(&self.route.from, Offset(last), ByteSize(1)).await?;
         let here = position_at(&chunk.batches, checkpoint.next);
-        if here == position {
+        // A compacted batch says only where it ends, and the checkpoint may lie inside of it.
+        let compacted = chunk.batches.first().is_some_and(|s| s.batch.sparse.is_some());
+        if here == position || (compacted && here.is_at_or_after(&position) == Some(true)) {
             return Ok(());
         }
         let what = format!(
@@ -129,6 +262,17 @@ impl Deliver {
     }
 }
 
+/// Where a lane begins.
+struct Start<'a> {
+    log: LogId,
+    at: Offset,
+    /// The source's position there, as the target has it.
+    position: Option<Position>,
+    tail: &'a Tail,
+    /// Something of what the lane moves is at the target, so that it needs every delete.
+    has_rows: bool,
+}
+
 /// A route's place: what is read, what is stored at the target, and what lies between.
 struct Lane<'a> {
     deliver: &'a Deliver,
@@ -136,38 +280,65 @@ struct Lane<'a> {
     projection: Projection,
     /// Where to read on.
     at: Offset,
-    /// The checkpoint as the target has it.
+    /// The checkpoint as the target has it, and since when.
     stored: Offset,
+    stored_at: Instant,
+    /// From which offset on the log had every delete when this lane last read; `None` before a new
+    /// copy has read anything.
+    history: Option<Offset>,
     /// Let changes gather until then.
     rest_until: Option<Instant>,
     /// The target holds an open transaction with rows of an unfinished one of the source.
     open: bool,
     /// The position that belongs to `at`, once something was read.
     position: Option<Position>,
+    /// Changes applied since the last [`publish`](Self::publish).
+    changes: u64,
     /// From which offset on an entity is complete; absent while its snapshot arrives.
     complete: HashMap<EntityName, Offset>,
     /// Schemas whose tables the sink has seen.
     prepared: HashSet<SchemaId>,
+    /// Some subscription takes only some rows.
+    filters: bool,
+    /// In a side lane, from which offset on each subscription takes events.
+    starts: Option<Vec<Offset>>,
+    /// The position that belongs to `stored`.
+    stored_position: Option<Position>,
+    log: LogId,
+    parking: Parking<'a>,
+    window: Window,
 }
 
 impl<'a> Lane<'a> {
-    fn new(deliver: &'a Deliver, sink: &'a mut dyn Sink, next: Offset, tail: &Tail) -> Self {
-        let complete = tail.snapshots.iter().filter(|(s, _)| s.done);
+    fn new(
+        (deliver, desk): (&'a Deliver, &'a Desk),
+        sink: &'a mut dyn Sink,
+        start: Start<'_>,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
+        let complete = start.tail.snapshots.iter().filter(|(s, _)| s.done);
+        let RouteId { from, to } = deliver.route.clone();
+        let filters = subscriptions.iter().any(|s| s.filter.is_some());
         Self {
-            projection: Projection::new(
-                deliver.route.from.clone(),
-                deliver.route.to.clone(),
-                deliver.spec.subscriptions.clone(),
-            ),
+            projection: Projection::new(from, to, subscriptions),
             deliver,
             sink,
-            at: next,
-            stored: next,
+            at: start.at,
+            stored: start.at,
+            stored_at: Instant::now(),
+            history: start.has_rows.then_some(start.tail.complete_history),
             rest_until: None,
             open: false,
             position: None,
+            changes: 0,
             complete: complete.map(|(s, at)| (s.entity.clone(), *at)).collect(),
             prepared: HashSet::new(),
+            filters,
+            starts: None,
+            stored_position: start.position,
+            log: start.log,
+            parking: Parking::new(desk.shelf(), deliver.route.clone()),
+            window: Window::default(),
         }
     }
 
@@ -176,6 +347,7 @@ impl<'a> Lane<'a> {
     /// one by one. When as much again waits already, nothing more has to gather.
     async fn deliver(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
         let began = Instant::now();
+        self.follow_history(chunk)?;
         self.pieces(chunk).await?;
         let events: u64 = chunk.batches.iter().map(|b| b.batch.events.len() as u64).sum();
         if events < GATHER_EVENTS_MIN || self.open {
@@ -189,18 +361,57 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
+    /// Compaction went on meanwhile: deletes of rows that we have may be gone from what lies ahead.
+    fn follow_history(&mut self, chunk: &Chunk) -> Result<(), LogError> {
+        let (at, complete) = (self.at, chunk.complete_history);
+        if self.history.is_some_and(|known| known != complete) && at < complete {
+            let stream = self.deliver.route.from.clone();
+            return Err(LogError::Forgotten { stream, at, complete });
+        }
+        self.history = Some(complete);
+        Ok(())
+    }
+
     async fn pieces(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
         for stored in &chunk.batches {
             self.notice_snapshots(stored);
         }
         let cut = whole_until(&chunk.batches);
         if cut > self.at {
-            self.piece(&chunk.batches, cut, true).await?;
+            self.whole_rows(&chunk.batches, cut, true).await?;
         }
-        if chunk.next > self.at {
-            self.piece(&chunk.batches, chunk.next, false).await?;
+        if chunk.next > self.at && self.at >= cut {
+            self.whole_rows(&chunk.batches, chunk.next, false).await?;
         }
         Ok(())
+    }
+
+    /// As [`piece`](Self::piece), after completing the rows that filters have to see whole; in
+    /// several pieces where those rows are too many to hold at once.
+    async fn whole_rows(
+        &mut self,
+        batches: &[Stored],
+        end: Offset,
+        commit: bool,
+    ) -> Result<(), Trouble> {
+        if !self.filters {
+            return self.piece(batches, end, commit).await;
+        }
+        let deliver = self.deliver;
+        let history = History {
+            log: &*deliver.log,
+            stream: &deliver.route.from,
+            bytes_max: deliver.share.get(),
+        };
+        loop {
+            let whole = history.whole(&mut self.projection, batches, self.at, end).await?;
+            let last = whole.end == end;
+            self.piece(&whole.batches, whole.end, commit && last).await?;
+            // What a bad row took back is read again.
+            if last || self.at < whole.end {
+                return Ok(());
+            }
+        }
     }
 
     fn notice_snapshots(&mut self, stored: &Stored) {
@@ -213,34 +424,6 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
-    /// until a later piece commits.
-    async fn piece(
-        &mut self,
-        batches: &[Stored],
-        end: Offset,
-        commit: bool,
-    ) -> Result<(), Trouble> {
-        let complete = &self.complete;
-        let settling = |entity: &EntityName, offset: Offset| {
-            complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
-        };
-        let rows = self.projection.rows(batches, self.at, end, settling)?;
-        let news = rows.shapes.iter().any(|s| !self.prepared.contains(&s.shape.schema));
-        let position = position_at(batches, end);
-        let quiet = rows.changes.is_empty() && !news && !(commit && self.open);
-        self.position = Some(position);
-        if quiet && (!commit || end.0 - self.stored.0 < UNSTORED_MAX) {
-            self.at = end;
-        } else {
-            self.apply(&rows, end, position, commit).await?;
-        }
-        if commit {
-            self.publish();
-        }
-        Ok(())
-    }
-
     async fn apply(
         &mut self,
         rows: &Rows,
@@ -250,11 +433,14 @@ impl<'a> Lane<'a> {
     ) -> Result<(), Trouble> {
         let progress = Progress { from: self.stored, next: end, position, commit };
         self.sink.apply(rows, progress).await?;
+        self.changes += rows.changes.len() as u64;
         self.prepared.extend(rows.shapes.iter().map(|s| s.shape.schema));
         self.at = end;
         self.open = !commit;
+        self.parking.applied(end, commit);
         if commit {
-            self.stored = end;
+            (self.stored, self.stored_at) = (end, Instant::now());
+            self.stored_position = Some(position);
         }
         Ok(())
     }
@@ -270,44 +456,25 @@ impl<'a> Lane<'a> {
         }
     }
 
-    fn publish(&self) {
-        let at = self.at;
-        self.deliver.state.send_if_modified(|s| s.applied.replace(at) != Some(at));
+    /// What others wait for is what the main lane has applied.
+    fn publish(&mut self) {
+        let (at, changes) = (self.at, std::mem::take(&mut self.changes));
+        let main = self.starts.is_none();
+        self.deliver.state.send_if_modified(|s| {
+            s.applied_events += changes;
+            main && s.applied.replace(at) != Some(at)
+        });
     }
-}
 
-/// The offset after the last event whose transaction ends in `batches`. An unfinished transaction
-/// may reach back over several batches.
-fn whole_until(batches: &[Stored]) -> Offset {
-    let mut end = batches.last().map_or(Offset(0), Stored::end);
-    for stored in batches.iter().rev() {
-        if stored.batch.whole {
-            return end;
-        }
-        let open = stored.batch.transactions.last().map_or(0, |t| u64::from(t.events));
-        end = Offset(stored.end().0 - open);
-        if stored.batch.transactions.len() > 1 {
-            return end;
-        }
+    /// The end of the last whole transaction that is applied, in the main lane.
+    fn whole(&self) -> Offset {
+        self.deliver.state.borrow().applied.unwrap_or(self.stored)
     }
-    end
-}
 
-/// The source's position at `end`, as exact as a batch says.
-fn position_at(batches: &[Stored], end: Offset) -> Position {
-    let stored = batches.iter().find(|s| s.end() >= end).or(batches.last());
-    let stored = stored.expect("a chunk holds at least one batch");
-    if stored.end() == end {
-        return stored.batch.until;
+    /// Whether the main lane stands between two transactions.
+    fn is_whole(&self) -> bool {
+        !self.open && self.whole() == self.at
     }
-    // Inside a batch: the transaction that begins at `end` is not applied yet.
-    let mut at = stored.base.0;
-    let begins = stored.batch.transactions.iter().find(|t| {
-        let here = at >= end.0;
-        at += u64::from(t.events);
-        here
-    });
-    begins.map_or(stored.batch.until, |t| Position::new(stored.batch.epoch(), t.at))
 }
 
 #[cfg(test)]

@@ -5,16 +5,40 @@
 
 mod backoff;
 mod board;
+mod browse;
 mod capture;
 mod caught_up;
 mod deliver;
+mod desired;
+mod fleet;
+mod jobs;
+mod live;
 mod node;
 mod pace;
+mod parked;
+mod refusal;
+mod retain;
+mod share;
 mod status;
+mod subscriptions;
 mod tasks;
 mod trouble;
+mod verify;
+mod wanted;
 
-pub use board::{Board, WaitError};
+pub use board::{Board, RebuildError, WaitError};
+pub use deliver::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
+pub use desired::Desired;
 pub use node::{Node, NodeError, NodeSpec, Publisher, RouteSpec};
-pub use status::{LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status};
+pub use refusal::Refusal;
+pub use retain::{OverLimit, Retain};
+pub use status::{
+    BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
+};
+pub use subscriptions::{Subscribed, Subscriptions};
 pub use trouble::{Trouble, TroubleReport};
+pub use verify::{
+    CopyReport, Difference, DifferentValue, History, Kind, Progress, Reading, Verified, Verify,
+    VerifyError,
+};
+pub use wanted::{Service, Services};

@@ -1,17 +1,29 @@
-//! The node: every capture and every route of this process, started, watched and stopped in the
-//! direction of the data.
+//! The node: every capture and every route of this process, brought in line with what is wanted,
+//! watched, and stopped in the direction of the data.
 
-use crate::board::{Board, PublisherEntry, RouteEntry};
-use crate::capture::{Capture, CaptureState};
-use crate::deliver::{Deliver, RouteState};
-use crate::tasks::Tasks;
+use crate::board::Board;
+use crate::desired::Desired;
+use crate::fleet::{Ended, Fleet};
+use crate::jobs::{CaptureJob, RouteJob};
+use crate::live::{Live, PublisherEntry, RouteEntry};
+use crate::pace::Phase;
+use crate::retain::Retain;
+use crate::share::Share;
+use crate::subscriptions::Subscriptions;
 use crate::trouble::Trouble;
-use rowcast_core::{ByteSize, Database, EventLog, SinkSpec, SourceSpec};
+use crate::wanted::{Wanted, WantedRoute};
+use rowcast_core::{
+    ByteSize, Database, EventLog, Origin, RegistryError, RouteId, SinkSpec, SourceSpec, Version,
+};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Requests to look again that may wait; more of them would ask for the same.
+const NUDGES_MAX: usize = 64;
+
 /// One publishing service.
+#[derive(Clone)]
 pub struct Publisher {
     /// Its database.
     pub database: Arc<dyn Database>,
@@ -19,9 +31,12 @@ pub struct Publisher {
     pub spec: SourceSpec,
     /// Give up the history the log follows and begin a new one, with new snapshots.
     pub afresh: bool,
+    /// What its database may keep for us.
+    pub retain: Retain,
 }
 
 /// One route.
+#[derive(Clone)]
 pub struct RouteSpec {
     /// The subscriber's database.
     pub database: Arc<dyn Database>,
@@ -64,53 +79,68 @@ pub enum NodeError {
 
 /// Runs captures and routes until told to stop.
 pub struct Node {
-    captures: Vec<Capture>,
-    delivers: Vec<Deliver>,
+    log: Arc<dyn EventLog>,
     board: Arc<Board>,
+    share: Arc<Share>,
+    captures: Fleet<CaptureJob>,
+    routes: Fleet<RouteJob>,
+    /// What comes next; nothing does when the node's work is fixed.
+    desired: Option<Desired>,
+    /// The version of the subscriptions that is being done.
+    taken: watch::Sender<Version>,
+    nudges: mpsc::Receiver<RouteId>,
+    first: Option<Wanted>,
 }
 
 impl Node {
-    /// A node that is not running yet.
+    /// A node with a fixed set of captures and routes that is not running yet.
     pub fn new(spec: NodeSpec) -> Self {
-        let mut captures = Vec::new();
-        let mut publishers = Vec::new();
-        for publisher in spec.publishers {
-            let state = Arc::new(watch::Sender::new(CaptureState::default()));
-            publishers.push(PublisherEntry {
-                service: publisher.spec.service.clone(),
-                entities: publisher.spec.entities.iter().map(|e| e.entity.clone()).collect(),
-                database: publisher.database.clone(),
-                state: state.clone(),
-            });
-            captures.push(Capture {
-                service: publisher.spec.service.clone(),
-                database: publisher.database,
-                spec: publisher.spec,
-                log: spec.log.clone(),
-                state,
-                afresh: publisher.afresh,
-            });
-        }
-        let mut delivers = Vec::new();
-        let mut routes = Vec::new();
-        for route in spec.routes {
-            let state = Arc::new(watch::Sender::new(RouteState::default()));
-            routes.push(RouteEntry {
-                route: route.sink.route.clone(),
-                entities: route.sink.subscriptions.iter().map(|s| s.entity.clone()).collect(),
-                state: state.clone(),
-            });
-            delivers.push(Deliver {
-                route: route.sink.route.clone(),
-                database: route.database,
-                spec: route.sink,
-                log: spec.log.clone(),
-                state,
-                read_bytes_max: spec.read_bytes_max,
-            });
-        }
-        let board = Arc::new(Board { log: spec.log, publishers, routes });
-        Self { captures, delivers, board }
+        let routes = spec.routes.into_iter().map(|spec| {
+            let origins = vec![Origin::File; spec.sink.subscriptions.len()];
+            WantedRoute { spec, origins, pause: None }
+        });
+        let (publishers, routes) = (spec.publishers, routes.collect());
+        let wanted = Wanted { publishers, routes, read_bytes_max: spec.read_bytes_max };
+        let (nudges, taken) = (mpsc::channel(1).1, watch::Sender::new(Version(0)));
+        Self::with(spec.log, wanted, None, None, taken, nudges)
+    }
+
+    /// A node that does what services and subscriptions ask for, also when they change while it
+    /// runs. It is not running yet.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn following(
+        mut desired: Desired,
+        log: Arc<dyn EventLog>,
+    ) -> Result<Self, RegistryError> {
+        let (version, wanted) = desired.load().await?;
+        let (nudge, nudges) = mpsc::channel(NUDGES_MAX);
+        let taken = watch::Sender::new(version);
+        let subscriptions = Subscriptions {
+            registry: desired.registry.clone(),
+            services: desired.services.clone(),
+            log: log.clone(),
+            taken: taken.subscribe(),
+            nudge,
+        };
+        let subscriptions = Some(Arc::new(subscriptions));
+        Ok(Self::with(log, wanted, subscriptions, Some(desired), taken, nudges))
+    }
+
+    fn with(
+        log: Arc<dyn EventLog>,
+        wanted: Wanted,
+        subscriptions: Option<Arc<Subscriptions>>,
+        desired: Option<Desired>,
+        taken: watch::Sender<Version>,
+        nudges: mpsc::Receiver<RouteId>,
+    ) -> Self {
+        let board = Arc::new(Board::new(log.clone(), subscriptions));
+        let share = Arc::new(Share::new(wanted.read_bytes_max));
+        let (captures, routes) = (Fleet::new(), Fleet::new());
+        board.show(Live::of(&wanted, &Live::default()));
+        Self { log, board, share, captures, routes, desired, taken, nudges, first: Some(wanted) }
     }
 
     /// What the node knows of itself; lives as long as anybody holds it.
@@ -120,42 +150,97 @@ impl Node {
 
     /// Runs until `stop`, or until a defect: then everything else is stopped in order, and the
     /// defect is the answer.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let sources = CancellationToken::new();
-        let sinks = CancellationToken::new();
-        let mut captures = Tasks::new();
-        for capture in self.captures {
-            let name = format!("capture of {}", capture.service);
-            captures.spawn(name, capture.run(sources.clone()));
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
+        if let Some(first) = self.first.take() {
+            self.want(first);
         }
-        let mut delivers = Tasks::new();
-        for deliver in self.delivers {
-            let name = format!("route {}", deliver.route);
-            delivers.spawn(name, deliver.run(sinks.clone()));
-        }
-        let defect = tokio::select! {
-            () = stop.cancelled() => None,
-            Some(defect) = first_defect(&mut captures) => Some(defect),
-            Some(defect) = first_defect(&mut delivers) => Some(defect),
+        let met = loop {
+            let ended = tokio::select! {
+                () = stop.cancelled() => break None,
+                ended = self.captures.ended() => ended,
+                ended = self.routes.ended() => ended,
+                (version, wanted) = next(&mut self.desired) => {
+                    self.want(wanted);
+                    self.taken.send_replace(version);
+                    continue;
+                }
+                Some(route) = self.nudges.recv() => {
+                    self.nudge(&route);
+                    continue;
+                }
+            };
+            if let Some(defect) = defect(ended) {
+                break Some(defect);
+            }
+            // What a task said with its last breath is not what holds its route now.
+            self.board.live().show_pauses();
         };
         // In the direction of the data: what a source has handed out is still made durable, and
         // what a sink has begun it finishes.
-        sources.cancel();
-        let at_sources = first_defect(&mut captures).await;
-        sinks.cancel();
-        let at_sinks = first_defect(&mut delivers).await;
-        defect.or(at_sources).or(at_sinks).map_or(Ok(()), Err)
+        let at_sources = self.captures.stop().await;
+        let at_sinks = self.routes.stop().await;
+        let later = at_sources.into_iter().chain(at_sinks).find_map(defect);
+        met.or(later).map_or(Ok(()), Err)
+    }
+
+    /// Brings captures and routes in line with what is wanted now. Those that stay as they are do
+    /// not notice.
+    fn want(&mut self, wanted: Wanted) {
+        self.share.set(wanted.read_bytes_max);
+        let old = self.board.live();
+        let live = Live::of(&wanted, &old);
+        let captures = wanted.publishers.into_iter().zip(&live.publishers);
+        let captures = captures.map(|(publisher, entry)| self.capture(publisher, entry));
+        let captures = captures.collect();
+        let routes = wanted.routes.into_iter().zip(&live.routes);
+        let moving = routes.filter(|(_, entry)| entry.pause.is_none());
+        let routes = moving.map(|(route, entry)| self.route(route.spec, entry)).collect();
+        self.board.show(live);
+        self.captures.want(captures);
+        self.routes.want(routes);
+        self.board.live().show_pauses();
+        old.dismiss(&self.board.live());
+    }
+
+    fn capture(&self, publisher: Publisher, entry: &PublisherEntry) -> CaptureJob {
+        let (state, afresh) = (entry.state.clone(), entry.afresh.clone());
+        CaptureJob { publisher, log: self.log.clone(), state, afresh }
+    }
+
+    fn route(&self, spec: RouteSpec, entry: &RouteEntry) -> RouteJob {
+        let (log, share) = (self.log.clone(), self.share.clone());
+        let (state, side) = (entry.state.clone(), entry.side.clone());
+        let (desk, side_desk) = (entry.desk.clone(), entry.side_desk.clone());
+        let rebuilds = entry.rebuilds.clone();
+        RouteJob { spec, log, state, side, rebuilds, desk, side_desk, share }
+    }
+
+    /// Somebody says that what holds a route is mended: what waits looks again at once.
+    fn nudge(&mut self, route: &RouteId) {
+        let live = self.board.live();
+        let waits = |phase| matches!(phase, Phase::Retrying | Phase::Paused);
+        let entry = live.routes.iter().find(|e| e.route == *route);
+        if entry.is_some_and(|e| waits(e.state.borrow().condition.phase)) {
+            self.routes.restart(route);
+        }
+        let entry = live.publishers.iter().find(|e| e.service == route.from);
+        if entry.is_some_and(|e| waits(e.state.borrow().condition.phase)) {
+            self.captures.restart(&route.from);
+        }
     }
 }
 
-/// Waits for a task to end badly; `None` when all have ended well. Cancel safe.
-async fn first_defect(tasks: &mut Tasks<Result<(), Trouble>>) -> Option<NodeError> {
-    while let Some((task, ended)) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(source)) => return Some(NodeError::Bug { task, source }),
-            Err(source) => return Some(NodeError::Panic { task, source }),
-        }
+async fn next(desired: &mut Option<Desired>) -> (Version, Wanted) {
+    match desired {
+        Some(desired) => desired.next().await,
+        None => std::future::pending().await,
     }
-    None
+}
+
+fn defect((task, ended): Ended) -> Option<NodeError> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(source)) => Some(NodeError::Bug { task, source }),
+        Err(source) => Some(NodeError::Panic { task, source }),
+    }
 }

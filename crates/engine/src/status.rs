@@ -23,8 +23,15 @@ pub struct ServiceStatus {
     pub position: Option<String>,
     /// Its stream.
     pub log: LogStatus,
+    /// What its database keeps on its own disk because the log does not have it; unknown before it
+    /// was asked, and when it keeps nothing for us.
+    pub retained_bytes: Option<u64>,
+    /// What somebody should know although nothing waits.
+    pub warning: Option<String>,
     /// How far the snapshots of its entities are.
     pub snapshots: Vec<SnapshotStatus>,
+    /// Events made durable since the process began.
+    pub captured_events: u64,
     /// Why it waits, on one line.
     pub error: Option<String>,
     /// The same, in parts.
@@ -40,6 +47,8 @@ pub struct LogStatus {
     pub next: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Before this offset only every key's latest state is left.
+    pub compacted: u64,
 }
 
 /// The snapshot of one entity.
@@ -70,10 +79,41 @@ pub struct RouteStatus {
     pub lag_events: Option<u64>,
     /// Age of the oldest of them, by the publisher's clock; 0 when there are none.
     pub lag_ms: Option<u64>,
+    /// Changes applied and committed since the process began.
+    pub applied_events: u64,
     /// Parked keys.
     pub parked: u64,
+    /// What is copied, and who asked for it.
+    pub subscriptions: Vec<SubscriptionStatus>,
     /// Why it waits, on one line.
     pub error: Option<String>,
     /// The same, in parts.
     pub trouble: Option<TroubleReport>,
+    /// Copies that are being built and are not live yet. Those that were there before can be read,
+    /// as they were when their building began.
+    pub building: Vec<BuildStatus>,
+}
+
+/// One copy that is being built.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BuildStatus {
+    /// Of which entity.
+    pub entity: String,
+    /// The copy's table.
+    pub into: String,
+    /// The next offset it lacks; unknown before the building has begun.
+    pub offset: Option<u64>,
+    /// The end of the log.
+    pub of: Option<u64>,
+}
+
+/// One subscription of a route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SubscriptionStatus {
+    /// Of which entity.
+    pub entity: String,
+    /// The copy's table.
+    pub into: String,
+    /// `file` or `run-time`.
+    pub origin: &'static str,
 }

@@ -101,6 +101,9 @@ pub(crate) fn heals(code: Code) -> bool {
         | Code::SinkSchema
         | Code::SinkSetup
         | Code::SinkData
-        | Code::LogTrimmed => true,
+        | Code::SinkParked
+        | Code::LogTrimmed
+        | Code::Registry
+        | Code::Subscription => true,
     }
 }

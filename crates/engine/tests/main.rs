@@ -3,9 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod engine {
+    mod builds;
+    mod comings;
+    mod compact;
     mod deliver;
     mod faults;
+    mod following;
+    mod parking;
+    mod retain;
     mod setup;
     mod simulation;
+    mod verify;
     mod waiting;
 }

@@ -11,9 +11,9 @@ pub struct LogConfig {
     /// Size at which a new segment file is begun. From 1 MiB to 1 GiB; 64 MiB if unset. Retention
     /// removes whole segments.
     pub segment: ByteSize,
-    /// What stays: `"all"` keeps every event for ever, so that a new subscription can always be
-    /// built from the log; `"recent"` keeps what `keep-age` and `keep-size` allow. `"all"` if
-    /// unset.
+    /// What stays: `"compact"` keeps every key's latest state for ever, so that a new subscription
+    /// can always be built from the log; `"all"` keeps every event; `"recent"` keeps what `keep-age`
+    /// and `keep-size` allow. `"compact"` if unset.
     pub keep: Keep,
     /// With `keep = "recent"`: events older than this may be removed. A number and one of `s`,
     /// `m`, `h`, `d`, such as `"7d"`; at least one minute.
@@ -22,6 +22,25 @@ pub struct LogConfig {
     /// With `keep = "recent"`: the oldest events of a stream are removed once its files are larger
     /// than this. At least two segments.
     pub keep_size: Option<ByteSize>,
+    /// With `keep = "compact"`: events younger than this stay as they are, so a reader that is no
+    /// further behind sees every transaction of its own. At least one second; `"1h"` if unset.
+    #[serde(deserialize_with = "some_age")]
+    pub compact_after: Duration,
+    /// With `keep = "compact"`: a value that was overwritten or deleted is gone from the log's files
+    /// after this time, and the time that a compaction takes, also when little was written. At least
+    /// `compact-after`; `"7d"` if unset.
+    #[serde(deserialize_with = "some_age")]
+    pub compact_within: Duration,
+    /// With `keep = "compact"`: for how long deletes stay. A copy that was out of reach for longer
+    /// has to be built anew. `"7d"` if unset.
+    #[serde(deserialize_with = "some_age")]
+    pub tombstones: Duration,
+    /// Bytes a second that compaction of one stream may read and write. At least 1 MiB; 32 MiB if
+    /// unset.
+    pub compact_rate: ByteSize,
+    /// Memory that compaction of one stream may take for rows. At least 1 MiB; 64 MiB if unset. What
+    /// does not fit is sorted in files beside the stream's.
+    pub compact_memory: ByteSize,
     /// Memory in which each stream keeps its newest batches for readers that are at the end. 16
     /// MiB if unset; `"0 B"` reads everything from disk.
     pub cache: ByteSize,
@@ -37,8 +56,10 @@ pub struct LogConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// Every event, for ever.
+    /// Every key's latest state, for ever, and every recent event.
     #[default]
+    Compact,
+    /// Every event, for ever.
     All,
     /// What `keep-age` and `keep-size` allow.
     Recent,
@@ -48,9 +69,14 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             segment: ByteSize::mib(64),
-            keep: Keep::All,
+            keep: Keep::Compact,
             keep_age: None,
             keep_size: None,
+            compact_after: Duration::from_secs(60 * 60),
+            compact_within: Duration::from_secs(7 * 24 * 60 * 60),
+            tombstones: Duration::from_secs(7 * 24 * 60 * 60),
+            compact_rate: ByteSize::mib(32),
+            compact_memory: ByteSize::mib(64),
             cache: ByteSize::mib(16),
             queue: ByteSize::mib(16),
             compress: false,
@@ -72,13 +98,19 @@ impl LogConfig {
         must((mib..=gib).contains(&self.segment), "segment", "must be from 1 MiB to 1 GiB");
         must((mib..=gib).contains(&self.queue), "queue", "must be from 1 MiB to 1 GiB");
         match self.keep {
-            Keep::All => {
+            Keep::Compact | Keep::All => {
                 let unused = "has no effect unless log.keep is \"recent\"";
                 must(self.keep_age.is_none(), "keep-age", unused);
                 must(self.keep_size.is_none(), "keep-size", unused);
             }
             Keep::Recent => must(limited, "keep", "\"recent\" needs log.keep-age or log.keep-size"),
         }
+        let second = Duration::from_secs(1);
+        must(self.compact_after >= second, "compact-after", "must be at least one second");
+        let within = self.compact_within >= self.compact_after;
+        must(within, "compact-within", "must be at least log.compact-after");
+        must(self.compact_rate >= mib, "compact-rate", "must be at least 1 MiB");
+        must(self.compact_memory >= mib, "compact-memory", "must be at least 1 MiB");
         let age = self.keep_age.is_none_or(|age| age >= Duration::from_secs(60));
         must(age, "keep-age", "must be at least one minute");
         let size = self.keep_size.is_none_or(|s| s.0 >= self.segment.0.saturating_mul(2));
@@ -88,12 +120,16 @@ impl LogConfig {
 }
 
 fn age<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+    some_age(d).map(Some)
+}
+
+fn some_age<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
     let age = parse_age(&text).ok_or_else(|| {
         let help = "write a number and a unit, such as \"7d\" (s, m, h, d)";
         serde::de::Error::custom(format!("{text:?} is no age: {help}"))
     })?;
-    Ok(Some(age))
+    Ok(age)
 }
 
 fn parse_age(text: &str) -> Option<Duration> {
@@ -141,10 +177,19 @@ mod tests {
             keep_age: Some(Duration::from_secs(1)),
             keep_size: Some(ByteSize::kib(1)),
             queue: ByteSize(0),
+            compact_after: Duration::ZERO,
+            compact_memory: ByteSize(0),
             ..LogConfig::default()
         };
         let problems = config.check();
-        for key in ["log.segment", "log.queue", "log.keep-age", "log.keep-size"] {
+        for key in [
+            "log.segment",
+            "log.queue",
+            "log.keep-age",
+            "log.keep-size",
+            "log.compact-after",
+            "log.compact-memory",
+        ] {
             assert!(problems.iter().any(|p| p.starts_with(key)), "{key}: {problems:?}");
         }
         let config = LogConfig { keep: Keep::Recent, ..LogConfig::default() };

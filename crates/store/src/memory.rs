@@ -1,12 +1,13 @@
 //! A log in memory, for tests. It keeps the seam's laws and forgets everything with the process.
 
+use crate::compact::{Fault, Limits, Original, Sieve, Weaver};
 use crate::track::{Track, follows};
 use async_trait::async_trait;
 use rowcast_core::{
     Batch, ByteSize, Chunk, Commit, EventLog, LogError, LogId, Offset, Position, ServiceName,
     Stored, Tail,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -14,12 +15,16 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     streams: Mutex<HashMap<ServiceName, Stream>>,
+    /// Compaction forgets deletes.
+    forgetful: bool,
 }
 
 #[derive(Debug)]
 struct Stream {
     id: LogId,
     first: Offset,
+    compacted: Offset,
+    complete_history: Offset,
     batches: Vec<Stored>,
     track: Track,
     end: watch::Sender<(Offset, Option<Position>)>,
@@ -29,7 +34,15 @@ impl Stream {
     fn new() -> Self {
         let end = watch::Sender::new((Offset(0), None));
         let id = LogId(rand::random());
-        Self { id, first: Offset(0), batches: Vec::new(), track: Track::default(), end }
+        Self {
+            id,
+            first: Offset(0),
+            compacted: Offset(0),
+            complete_history: Offset(0),
+            batches: Vec::new(),
+            track: Track::default(),
+            end,
+        }
     }
 
     fn append(&mut self, batch: Batch) -> Offset {
@@ -55,7 +68,45 @@ impl Stream {
             .cloned()
             .collect();
         let next = batches.last().map_or(at, Stored::end);
-        Chunk { batches, next }
+        Chunk { batches, next, complete_history: self.complete_history }
+    }
+
+    fn compact(&mut self, upto: Offset, horizon: i64) -> Result<(), Fault> {
+        let ends = |s: &Stored| s.batch.whole && s.end() <= upto;
+        let Some(last) = self.batches.iter().rposition(ends) else { return Ok(()) };
+        let (old, rest) = self.batches.split_at(last + 1);
+        if rest.first().map_or(self.track.next, |s| s.base) <= self.compacted {
+            return Ok(());
+        }
+        let limits = Limits { horizon, scratch: None, spend: &|_| Ok(()) };
+        let mut sieve = Sieve::new(limits, BTreeSet::new());
+        for (number, stored) in old.iter().enumerate() {
+            sieve.push(stored, number as u64)?;
+        }
+        let mut made = Vec::new();
+        let mut out = |stored: Stored| {
+            // One that stands for no offset only brings words that the tail has.
+            if stored.batch.span() > 0 {
+                made.push(stored);
+            }
+            Ok(())
+        };
+        let mut weaver = Weaver::new(sieve.finish()?, self.first);
+        for (number, stored) in old.iter().enumerate() {
+            let original = Original {
+                end: stored.end().0,
+                until: stored.batch.until,
+                fresh: stored.batch.fresh,
+                number: number as u64,
+            };
+            weaver.over(&original, &mut out)?;
+        }
+        let forgotten = weaver.finish(&mut out)?;
+        self.compacted = made.last().map_or(self.compacted, Stored::end);
+        self.complete_history = self.complete_history.max(Offset(forgotten));
+        made.extend_from_slice(rest);
+        self.batches = made;
+        Ok(())
     }
 }
 
@@ -63,6 +114,11 @@ impl MemoryLog {
     /// A log without streams.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A log without streams, whose compaction forgets every delete.
+    pub fn forgetful() -> Self {
+        Self { forgetful: true, ..Self::default() }
     }
 
     fn with<T>(&self, stream: &ServiceName, f: impl FnOnce(&mut Stream) -> T) -> T {
@@ -120,6 +176,8 @@ impl EventLog for MemoryLog {
             snapshots: s.track.snapshots(),
             schemas: s.track.schemas(),
             bytes: s.batches.iter().map(|b| b.batch.rows.len() as u64).sum(),
+            compacted: s.compacted.max(s.first),
+            complete_history: s.complete_history.max(s.first),
         }))
     }
 
@@ -141,6 +199,16 @@ impl EventLog for MemoryLog {
             s.first = s.batches.first().map_or(s.track.next, |b| b.base).max(s.first);
         });
         Ok(())
+    }
+
+    async fn compact(&self, stream: &ServiceName, upto: Offset) -> Result<Offset, LogError> {
+        let horizon = if self.forgetful { i64::MAX } else { i64::MIN };
+        self.with(stream, |s| match s.compact(upto, horizon) {
+            Ok(()) => Ok(s.compacted.max(s.first)),
+            Err(fault) => {
+                Err(LogError::Damaged { stream: stream.clone(), what: fault.to_string() })
+            }
+        })
     }
 }
 

@@ -39,7 +39,7 @@ impl Track {
             noted = !self.snapshots.is_empty();
             self.snapshots.clear();
         }
-        self.next.0 += batch.events.len() as u64;
+        self.next.0 += batch.span();
         self.position = Some(batch.until);
         for snapshot in &batch.snapshots {
             self.snapshots.insert(snapshot.entity.clone(), (snapshot.clone(), self.next));

@@ -4,16 +4,23 @@
 //! Its tables have a number as key and a text as value. Its history is a list of transactions;
 //! nothing is ever lost, so it is also the judge of what a copy must hold.
 
+mod keeps;
+mod row;
+mod sink;
+mod view;
+
 use async_trait::async_trait;
+use row::{pack, schema};
 use rowcast_core::{
-    Batch, BatchBuilder, ChangeOp, Checkpoint, Column, Database, DatabaseError, EntityName, Epoch,
-    Finding, Kind, LogId, Offset, Op, Point, Position, Progress, Row, RowWriter, Rows, Schema,
-    ServiceName, Shape, Sink, SinkError, SinkSpec, Snapshot, Source, SourceError, SourceSpec,
-    Start, Table, Value,
+    Batch, BatchBuilder, Checkpoint, CopyView, Database, DatabaseError, EntityName, Epoch, Finding,
+    LogId, Member, Op, Parked, Point, Position, Retained, RouteId, Schema, ServiceName, Shape,
+    Sink, SinkSpec, Snapshot, Source, SourceError, SourceSpec, SourceView, Start, Table,
 };
+use sink::MemorySink;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
+use view::{MemoryCopies, MemoryView};
 
 /// One row written or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,12 +66,26 @@ struct Inner {
     tables: BTreeMap<String, Content>,
     history: Vec<Vec<Write>>,
     checkpoints: HashMap<String, (LogId, Checkpoint)>,
+    /// By route and table.
+    members: BTreeMap<(String, String), Member>,
     source_faults: VecDeque<Fault>,
     sink_faults: VecDeque<Fault>,
+    /// By route and lane, table and key.
+    parked: BTreeMap<(String, String, Vec<u8>), Parked>,
+    /// Rows whose value begins with this do not fit.
+    refused: Option<String>,
     confirmed: u64,
     epoch: u64,
+    kept: Option<Retained>,
     /// States that a reader polling the tables could have seen.
     seen: Vec<BTreeMap<String, Content>>,
+}
+
+impl Inner {
+    /// A reader looks at the tables now.
+    fn look(&mut self) {
+        self.seen.push(self.tables.clone());
+    }
 }
 
 /// A service's database in memory. Clones are the same database.
@@ -95,8 +116,7 @@ impl MemoryDatabase {
             };
         }
         inner.history.push(writes.to_vec());
-        let state = inner.tables.clone();
-        inner.seen.push(state);
+        inner.look();
         drop(inner);
         self.wake.notify_waiters();
     }
@@ -111,6 +131,16 @@ impl MemoryDatabase {
         self.lock().seen.clone()
     }
 
+    /// Everything that the targets' routes remember of their subscriptions.
+    pub fn members(&self) -> Vec<Member> {
+        self.lock().members.values().cloned().collect()
+    }
+
+    /// Forgets all members, as a target that an earlier Rowcast has filled.
+    pub fn forget_members(&self) {
+        self.lock().members.clear();
+    }
+
     /// Number of transactions that the source was told to let go of.
     pub fn confirmed(&self) -> u64 {
         self.lock().confirmed
@@ -121,9 +151,26 @@ impl MemoryDatabase {
         self.lock().source_faults.extend(faults);
     }
 
-    /// Scripts what goes wrong at the sink's next calls of `apply`.
+    /// Scripts what goes wrong at the sinks' next calls that write.
     pub fn sink_faults(&self, faults: &[Fault]) {
         self.lock().sink_faults.extend(faults);
+    }
+
+    /// Makes rows unfit whose value begins with `prefix`; `None` takes everything.
+    pub fn refuse_values(&self, prefix: Option<&str>) {
+        self.lock().refused = prefix.map(str::to_string);
+    }
+
+    /// The parked keys of all routes, as (table, key as it is shown).
+    pub fn parked_keys(&self) -> Vec<(String, String)> {
+        self.lock().parked.values().map(|p| (p.table.clone(), p.shown.clone())).collect()
+    }
+
+    /// Takes back the faults that were scripted and have not come.
+    pub fn forget_faults(&self) {
+        let mut inner = self.lock();
+        inner.source_faults.clear();
+        inner.sink_faults.clear();
     }
 
     /// Makes every checkpoint here one that another history left: same offset, other position.
@@ -139,29 +186,6 @@ impl MemoryDatabase {
     pub fn replace_history(&self) {
         self.lock().epoch += 1;
     }
-}
-
-fn schema(entity: &EntityName) -> Arc<Schema> {
-    let column = |name: &str, kind, key| Column {
-        name: name.into(),
-        native: format!("{kind:?}"),
-        kind,
-        key,
-        not_null: key.is_some(),
-        fill: None,
-    };
-    Arc::new(Schema {
-        entity: entity.clone(),
-        dialect: "memory".into(),
-        columns: vec![column("key", Kind::Int64, Some(0)), column("value", Kind::Text, None)],
-        generated: vec![],
-    })
-}
-
-fn pack(key: i64, value: Option<&str>, into: &mut Vec<u8>) {
-    let mut row = RowWriter::new(into);
-    row.push(Value::Integer(key));
-    row.push(value.map_or(Value::Unchanged, |v| Value::Text(v.as_bytes())));
 }
 
 /// The source of a memory database: transactions by number, snapshots between transactions.
@@ -275,7 +299,7 @@ impl MemorySource {
         batch.begin(Point::Sequence(self.at), 0);
         for entity in self.spec.entities.clone() {
             let schema = self.begin(&mut batch, &entity.entity);
-            batch.push(Op::Truncate, schema, |_| {}, |_| {});
+            batch.push_anew(schema);
         }
         batch.finish(self.position(), true)
     }
@@ -336,112 +360,10 @@ impl Source for MemorySource {
     }
 }
 
-/// The sink of a memory database.
-struct MemorySink {
-    database: MemoryDatabase,
-    spec: SinkSpec,
-    log: Option<LogId>,
-    /// What an open transaction has written so far.
-    open: Option<BTreeMap<String, Content>>,
-}
-
-impl MemorySink {
-    fn error(&self, fault: Fault) -> SinkError {
-        let service = self.spec.route.to.clone();
-        match fault {
-            Fault::NeedOperator => SinkError::Setup {
-                service,
-                what: "scripted".into(),
-                help: "wait for the next try".into(),
-                source: None,
-            },
-            Fault::None | Fault::Refuse | Fault::LoseAnswer => {
-                SinkError::Unreachable { service, source: "scripted".into() }
-            }
-        }
-    }
-}
-
-/// The key and, when it is given, the value of a packed row.
-fn read(row: Row<'_>) -> (i64, Option<String>) {
-    let mut values = row.values().map(|v| v.expect("a packed row"));
-    let Some(Value::Integer(key)) = values.next() else { panic!("a row begins with its key") };
-    let value = match values.next() {
-        Some(Value::Text(t)) => Some(String::from_utf8_lossy(t).into_owned()),
-        _ => None,
-    };
-    (key, value)
-}
-
-fn write(rows: &Rows, tables: &mut BTreeMap<String, Content>) {
-    for used in &rows.shapes {
-        tables.entry(used.shape.into.clone()).or_default();
-    }
-    for change in &rows.changes {
-        let table = tables.entry(rows.shape(change).into.clone()).or_default();
-        match change.op {
-            ChangeOp::Create | ChangeOp::Read | ChangeOp::Update => {
-                let (key, value) = read(rows.after(change));
-                table.insert(key, value.expect("a whole row"));
-            }
-            ChangeOp::Delete => drop(table.remove(&read(rows.before(change)).0)),
-            ChangeOp::Truncate => table.clear(),
-            ChangeOp::Patch => {}
-            ChangeOp::Rekey => {
-                let value = table.remove(&read(rows.before(change)).0);
-                table.extend(value.map(|v| (read(rows.after(change)).0, v)));
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Sink for MemorySink {
-    async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
-        self.open = None;
-        self.log = Some(log);
-        let route = self.spec.route.to_string();
-        let mut inner = self.database.lock();
-        let none = Checkpoint { next: Offset(0), position: None };
-        Ok(inner.checkpoints.entry(route).or_insert((log, none)).1)
-    }
-
-    async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
-        let fault = self.database.lock().sink_faults.pop_front().unwrap_or(Fault::None);
-        if matches!(fault, Fault::Refuse | Fault::NeedOperator) {
-            self.open = None;
-            return Err(self.error(fault));
-        }
-        let mut inner = self.database.lock();
-        let mut tables = self.open.take().unwrap_or_else(|| inner.tables.clone());
-        write(rows, &mut tables);
-        if !progress.commit {
-            drop(inner);
-            self.open = Some(tables);
-            return Ok(());
-        }
-        let log = self.log.expect("a sink is asked what it wants before it applies");
-        let stored = inner.checkpoints.get_mut(&self.spec.route.to_string());
-        let stored = stored.expect("made when it was asked what it wants");
-        if *stored != (log, Checkpoint { next: progress.from, ..stored.1 }) {
-            return Err(SinkError::Checkpoint {
-                route: self.spec.route.clone(),
-                what: format!("it is {} and not {}", stored.1.next, progress.from),
-                help: String::new(),
-            });
-        }
-        stored.1 = Checkpoint { next: progress.next, position: Some(progress.position) };
-        inner.tables = tables.clone();
-        inner.seen.push(tables);
-        drop(inner);
-        if fault == Fault::LoseAnswer { Err(self.error(fault)) } else { Ok(()) }
-    }
-}
-
 #[async_trait]
 impl Database for MemoryDatabase {
     fn address(&self) -> String {
-        "memory".into()
+        format!("memory:{:p}", Arc::as_ptr(&self.inner))
     }
 
     async fn tables(&self) -> Result<Vec<Table>, DatabaseError> {
@@ -475,6 +397,16 @@ impl Database for MemoryDatabase {
         Ok(Point::Sequence(self.lock().history.len() as u64))
     }
 
+    async fn retained(&self, _: &ServiceName) -> Result<Option<Retained>, DatabaseError> {
+        Ok(self.lock().kept)
+    }
+
+    async fn release(&self, _: &ServiceName) -> Result<(), DatabaseError> {
+        self.replace_history();
+        self.keeps(None);
+        Ok(())
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         let database = self.clone();
         let (begun, snapshots) = (Vec::new(), Vec::new());
@@ -482,6 +414,14 @@ impl Database for MemoryDatabase {
     }
 
     fn sink(&self, spec: SinkSpec) -> Box<dyn Sink> {
-        Box::new(MemorySink { database: self.clone(), spec, log: None, open: None })
+        Box::new(MemorySink::new(self.clone(), spec))
+    }
+
+    async fn source_view(&self, spec: &SourceSpec) -> Result<Box<dyn SourceView>, SourceError> {
+        Ok(Box::new(MemoryView::new(self, spec)))
+    }
+
+    fn copy_view(&self, route: &RouteId) -> Box<dyn CopyView> {
+        Box::new(MemoryCopies::new(self.clone(), route.clone()))
     }
 }

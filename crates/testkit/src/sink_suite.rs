@@ -1,11 +1,20 @@
 //! Conformance of sinks: one check per law of [`Sink`](rowcast_core::Sink). An implementation gives
 //! a [`SinkHarness`] and runs [`sink_suite!`](crate::sink_suite!).
 
+mod builds;
 mod checks;
 mod feed;
+mod filter;
+mod parking;
 
+pub use builds::*;
 pub use checks::*;
 pub use feed::*;
+pub use filter::*;
+pub use parking::*;
+mod hold;
+
+pub use hold::*;
 
 pub use crate::source_suite::Cell;
 use rowcast_core::Database;
@@ -51,8 +60,23 @@ macro_rules! sink_suite {
             fields_may_have_other_names,
             rows_that_swap_a_unique_value_arrive,
             bad_data_leaves_nothing_and_names_its_row,
+            after_bad_data_a_sink_goes_on_without_being_asked,
+            parked_keys_are_noted_with_the_rows,
+            what_half_a_transaction_parks_goes_with_it,
             a_change_of_a_missing_row_is_told_unless_it_still_arrives,
             random_changes_end_in_the_same_rows,
+            rows_come_and_go_with_a_filter,
+            many_rows_come_and_go_with_a_filter_at_once,
+            a_mend_leaves_the_checkpoint_where_it_is,
+            a_dropped_hold_lets_go,
+            a_target_remembers_its_members,
+            a_table_is_empty_without_rows_or_at_all,
+            a_copy_that_is_built_beside_is_seen_with_its_join,
+            a_first_copy_is_built_in_its_own_table,
+            marks_and_joins_compare_the_checkpoints,
+            a_build_that_is_given_up_leaves_nothing,
+            a_swap_may_trade_unique_values,
+            a_swap_brings_columns_that_the_copy_lacks,
         );
     };
     (@tests $fresh:expr; $($name:ident,)*) => {

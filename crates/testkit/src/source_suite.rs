@@ -55,6 +55,12 @@ macro_rules! source_suite {
             an_added_column_arrives_with_its_values,
             a_missing_table_is_named,
             what_was_confirmed_need_not_come_again,
+            a_masked_value_is_masked_wherever_it_stands,
+            a_masked_key_keeps_rows_apart,
+            a_mask_that_changes_reads_the_entity_again,
+            another_mask_key_reads_the_entity_again,
+            a_mask_that_cannot_be_is_refused,
+            a_masked_column_that_is_renamed_does_not_leave_in_clear,
         );
     };
     (@tests $fresh:expr; $($name:ident,)*) => {
@@ -78,6 +84,7 @@ pub fn spec(harness: &dyn SourceHarness, tables: &[&str], batch_bytes_max: u64) 
         entity: name.parse().expect("a suite's own name is a name"),
         table: harness.table(name),
         fields: None,
+        masks: Default::default(),
     };
     SourceSpec {
         service: "shop".parse().expect("a suite's own name is a name"),
@@ -221,4 +228,6 @@ impl<'a> Stopped<'a> {
 }
 
 mod checks;
+mod masks;
 pub use checks::*;
+pub use masks::*;

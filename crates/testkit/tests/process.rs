@@ -17,7 +17,7 @@ async fn a_run_sees_its_file_and_variables_and_its_output_is_kept() {
 #[tokio::test]
 async fn a_process_is_heard_frozen_and_killed() {
     let rowcast = Rowcast::new("/bin/sh", "");
-    let mut running = rowcast.start(&["-c", "echo ready; while :; do sleep 0.01; done"]);
+    let mut running = rowcast.start(&["-c", "echo ready; exec sleep 600"]);
     running.says(SOON, "ready").await;
     running.freeze();
     assert!(running.is_running());

@@ -1,13 +1,17 @@
 //! What `rowcast.toml` says, as structs. Reading collects what is malformed; `check` what does not
 //! fit together.
 
+use crate::config::filter::filter;
 use crate::config::log;
+use crate::config::mask::{self, MaskedField};
 use crate::config::problem::{Located, Place};
+use crate::config::retain;
 use crate::config::secret::Secret;
+use crate::config::server::Server;
 use crate::config::tree::{Reader, Section, text, wrong_type};
-use rowcast_core::{EntityName, EntityRef, Fields, ServiceName, parse_path};
+use rowcast_core::{EntityName, EntityRef, Fields, Filter, ServiceName, parse_path};
+use rowcast_engine::Retain;
 use rowcast_store::LogConfig;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use toml::de::DeValue;
 
@@ -33,6 +37,10 @@ pub(crate) struct Service {
     pub(crate) name: Located<ServiceName>,
     /// `postgres://user@host/database` or `sqlite:file.db`. Required.
     pub(crate) database: Option<Located<Secret<String>>>,
+    /// The secret of its hashes. Required where `mask` says `sha256`.
+    pub(crate) mask_key: mask::Key,
+    /// What its database may keep for us. 1 GiB before a warning, and no limit, if unset.
+    pub(crate) retain: Retain,
     /// Its entities.
     pub(crate) publish: Vec<Publish>,
     /// Its interest in others' entities.
@@ -48,6 +56,8 @@ pub(crate) struct Publish {
     pub(crate) table: Located<String>,
     /// The public fields. All columns if unset.
     pub(crate) fields: Option<Vec<Located<String>>>,
+    /// The fields that leave masked. None if unset.
+    pub(crate) masks: Vec<MaskedField>,
     /// The table may be a copy of somebody else's.
     pub(crate) chain: bool,
 }
@@ -63,15 +73,10 @@ pub(crate) struct Subscribe {
     pub(crate) fields: Fields,
     /// Where each published name of `fields` stands.
     pub(crate) field_places: Vec<Located<String>>,
+    /// `where`: which rows. All of them if unset.
+    pub(crate) filter: Option<Filter>,
     /// The table may be made when it is missing. True if unset.
     pub(crate) create: bool,
-}
-
-/// `[server]`: what a running instance answers on.
-#[derive(Debug)]
-pub(crate) struct Server {
-    /// Address and port; port 0 takes any. `127.0.0.1:7117` if unset.
-    pub(crate) listen: Located<SocketAddr>,
 }
 
 const DATABASE_HELP: &str =
@@ -116,6 +121,8 @@ impl Service {
     fn read(name: Located<ServiceName>, mut at: Section<'_>, reader: &mut Reader<'_>) -> Self {
         let database = at.required_text("database", DATABASE_HELP, reader);
         let database = database.map(|d| Located { value: Secret::new(d.value), at: d.at });
+        let mask_key = mask::read_key(&mut at, reader);
+        let retain = retain::read(&mut at, reader);
         let mut publish = Vec::new();
         for (entity, section) in at.sections("publish", reader) {
             publish.extend(Publish::read(&entity, section, reader));
@@ -125,7 +132,7 @@ impl Service {
             subscribe.extend(Subscribe::read(&of, section, reader));
         }
         at.finish(reader);
-        Self { name, database, publish, subscribe }
+        Self { name, database, mask_key, retain, publish, subscribe }
     }
 }
 
@@ -134,13 +141,7 @@ impl Publish {
         let place = at.at.clone();
         let table = table("table", entity, &mut at, reader);
         let fields = at.take("fields").and_then(|(at, value)| texts(value, &at, reader));
-        if let Some((at, _)) = at.take("mask") {
-            reader.problems.error(
-                &at,
-                "masking is not available yet, so these fields would leave in clear",
-                "take `mask` out and leave the fields out of `fields` until it is",
-            );
-        }
+        let masks = mask::read(&mut at, reader);
         let chain = at.boolean("chain", reader).unwrap_or(false);
         at.finish(reader);
         if fields.as_ref().is_some_and(Vec::is_empty) {
@@ -148,7 +149,7 @@ impl Publish {
             reader.problems.error(&place, "`fields` is empty", help);
         }
         let entity = parsed(entity, &place, reader)?;
-        Some(Self { entity: Located { value: entity, at: place }, table, fields, chain })
+        Some(Self { entity: Located { value: entity, at: place }, table, fields, masks, chain })
     }
 }
 
@@ -162,37 +163,11 @@ impl Subscribe {
             None => (Fields::All, Vec::new()),
             Some((at, value)) => named_fields(value, &at, reader),
         };
-        if let Some((at, _)) = at.take("where") {
-            reader.problems.error(
-                &at,
-                "filters are not available yet, so every row would be copied",
-                "take `where` out, or publish a table that holds only the wanted rows",
-            );
-        }
+        let filter = filter(&mut at, reader);
         let create = at.boolean("create", reader).unwrap_or(true);
         at.finish(reader);
         let of = Located { value: reference?, at: place };
-        Some(Self { of, into, fields, field_places, create })
-    }
-}
-
-impl Server {
-    fn read(section: Option<Section<'_>>, reader: &mut Reader<'_>) -> Self {
-        let default = SocketAddr::from(([127, 0, 0, 1], 7117));
-        let mut listen = Located { value: default, at: Place::default() };
-        let Some(mut section) = section else { return Self { listen } };
-        if let Some(text) = section.text("listen", reader) {
-            match text.value.replace("localhost:", "127.0.0.1:").parse() {
-                Ok(value) => listen = Located { value, at: text.at },
-                Err(_) => reader.problems.error(
-                    &text.at,
-                    "must be an address and a port",
-                    "such as `127.0.0.1:7117`; port 0 takes any free one",
-                ),
-            }
-        }
-        section.finish(reader);
-        Self { listen }
+        Some(Self { of, into, fields, field_places, filter, create })
     }
 }
 

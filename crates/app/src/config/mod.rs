@@ -2,11 +2,15 @@
 
 mod expand;
 mod file;
+mod filter;
 mod log;
+mod mask;
 mod plan;
 mod problem;
+mod retain;
 mod rules;
 mod secret;
+mod server;
 mod suggest;
 mod tree;
 
@@ -67,7 +71,7 @@ pub(crate) fn read(
     env: Environment<'_>,
 ) -> Result<Loaded, ConfigError> {
     let (document, errors) = DeTable::parse_recoverable(&file.text);
-    let mut reader = Reader { env, problems: Problems::default() };
+    let mut reader = Reader { text: &file.text, env, problems: Problems::default() };
     if !errors.is_empty() {
         for error in errors {
             let at = Place { span: error.span().unwrap_or_default(), path: String::new() };

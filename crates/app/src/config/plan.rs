@@ -2,10 +2,14 @@
 
 use crate::config::file::{Config, Service};
 use crate::config::problem::Problems;
+use crate::config::secret::Secret;
+use crate::config::server::TlsFiles;
 use crate::databases;
 use rowcast_core::{
-    ByteSize, Database, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
+    ByteSize, Database, Lane, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
 };
+use rowcast_engine::Retain;
+use rowcast_server::Grant;
 use rowcast_store::LogConfig;
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,8 +24,12 @@ const BATCH_BYTES_MAX: ByteSize = ByteSize::mib(1);
 pub(crate) struct PlannedService {
     pub(crate) name: ServiceName,
     pub(crate) database: Arc<dyn Database>,
+    /// The database's address as the file has it.
+    pub(crate) url: Secret<String>,
     /// What it publishes, when it publishes anything.
     pub(crate) source: Option<SourceSpec>,
+    /// What its database may keep for us.
+    pub(crate) retain: Retain,
 }
 
 /// All subscriptions of one service to another.
@@ -36,6 +44,9 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<PlannedService>,
     pub(crate) routes: Vec<PlannedRoute>,
     pub(crate) listen: SocketAddr,
+    /// Who may ask; nobody needs a token when there are none.
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) log: LogConfig,
 }
 
@@ -65,14 +76,19 @@ impl Plan {
                     services.push(PlannedService {
                         name: service.name.value.clone(),
                         database,
+                        url: address.value.clone(),
                         source: source(service),
+                        retain: service.retain,
                     });
                 }
                 Err(wrong) => problems.error(&address.at, wrong.message, wrong.help),
             }
         }
         let data = base.join(&config.data);
-        Self { data, services, routes, listen: config.server.listen.value, log: config.log }
+        let listen = config.server.listen.value;
+        let tls = config.server.tls.as_ref().map(|tls| tls.files(base));
+        let grants = config.server.grants();
+        Self { data, services, routes, listen, grants, tls, log: config.log }
     }
 
     /// The service with this name.
@@ -89,6 +105,7 @@ fn source(service: &Service) -> Option<SourceSpec> {
             entity: p.entity.value.clone(),
             table: p.table.value.clone(),
             fields: p.fields.as_ref().map(|f| f.iter().map(|f| f.value.clone()).collect()),
+            masks: p.masks(service),
         })
         .collect();
     let service = service.name.value.clone();
@@ -113,11 +130,12 @@ fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec
                 into: s.into.value.clone(),
                 fields: s.fields.clone(),
                 create: s.create,
+                filter: s.filter.clone(),
             })
             .collect();
         if !subscriptions.is_empty() {
             let route = RouteId { from: from.clone(), to: to.name.value.clone() };
-            let sink = SinkSpec { route, subscriptions };
+            let sink = SinkSpec { route, subscriptions, lane: Lane::Main };
             routes.push(PlannedRoute { database: database.clone(), sink });
         }
     }

@@ -1,6 +1,6 @@
 //! What is wrong with a file, all of it, each with its place.
 
-use crate::config::secret::without_passwords;
+use crate::config::secret::{without_mask_key, without_passwords};
 use crate::paint::Paint;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -120,8 +120,17 @@ impl SourceFile {
         let bar = paint.dim("|");
         // Passwords are taken out piece by piece, so that the mark stays under what it marks.
         let before = without_passwords(line.before);
-        let marked = without_passwords(line.marked);
+        let marked = if problem.at.path.ends_with(".token") {
+            "***".into()
+        } else {
+            without_passwords(line.marked)
+        };
         let after = without_passwords(line.after);
+        let whole = format!("{before}{marked}{after}");
+        let (before, marked, after) = match without_mask_key(&whole) {
+            Some(shown) => (String::new(), shown, String::new()),
+            None => (before, marked, after),
+        };
         let width = before.width();
         let marks = "^".repeat(marked.width().max(1));
         let _ = writeln!(out, "{}: {}", colour(paint, word), paint.bold(&problem.message));

@@ -1,20 +1,22 @@
 //! What must fit together. A struct checks itself; the whole checks what lies between.
 
-use crate::config::file::{Config, Publish, Server, Service, Subscribe};
+use crate::config::file::{Config, Publish, Service, Subscribe};
 use crate::config::problem::{Place, Problems};
 use crate::config::suggest::{advice, nearest};
-use rowcast_core::{EntityName, EntityRef, Fields, ServiceName, parse_path};
+use rowcast_core::{EntityName, EntityRef, Fields, ServiceName, plain_path};
 use std::collections::{HashMap, HashSet};
 
 impl Config {
     /// Adds everything that does not fit together.
     pub(crate) fn check(&self, problems: &mut Problems) {
-        self.server.check(problems);
+        let names = self.services.iter().map(|s| s.name.value.as_str());
+        self.server.check(names, problems);
         for service in &self.services {
             service.check(self, problems);
         }
         self.check_names(problems);
         self.check_databases(problems);
+        self.check_tables(problems);
         self.check_copies(problems);
         let empty = self.services.is_empty() && self.misnamed.is_empty();
         if empty && problems.errors() == 0 {
@@ -54,6 +56,27 @@ impl Config {
                     format!("`{name}` and `{other}` have the same database"),
                     "a service's database is its own; copies within one database are seldom meant",
                 );
+            }
+        }
+    }
+
+    /// Copies of two services in one table of a database that both have; within one service it is
+    /// checked there.
+    fn check_tables(&self, problems: &mut Problems) {
+        let mut seen: HashMap<(&str, Vec<String>), (&ServiceName, &EntityRef)> = HashMap::new();
+        for service in &self.services {
+            let Some(database) = &service.database else { continue };
+            for subscribe in &service.subscribe {
+                let (to, of) = (&service.name.value, &subscribe.of.value);
+                let table = (database.value.reveal().as_str(), plain_path(&subscribe.into.value));
+                let Some((other_to, other)) = seen.insert(table, (to, of)) else { continue };
+                if other_to != to {
+                    problems.error(
+                        &subscribe.into.at,
+                        format!("`{to}`'s copy of `{of}` and `{other_to}`'s copy of `{other}` go into one table"),
+                        "the two services have one database: give each copy a table of its own with `into`",
+                    );
+                }
             }
         }
     }
@@ -99,20 +122,9 @@ impl Config {
     }
 }
 
-impl Server {
-    fn check(&self, problems: &mut Problems) {
-        if !self.listen.value.ip().is_loopback() {
-            problems.error(
-                &self.listen.at,
-                "only loopback addresses are possible: there are no access tokens yet",
-                "listen on 127.0.0.1 or [::1], and put a proxy that asks who is there before it",
-            );
-        }
-    }
-}
-
 impl Service {
     fn check(&self, config: &Config, problems: &mut Problems) {
+        self.publish.iter().for_each(|p| p.check_masks(self, problems));
         let mut into: HashMap<Vec<String>, &EntityRef> = HashMap::new();
         for subscribe in &self.subscribe {
             subscribe.check(&self.name.value, config, problems);
@@ -132,7 +144,11 @@ impl Service {
             problems.warning(
                 &self.name.at,
                 format!("`{}` neither publishes nor subscribes", self.name.value),
-                "add `[service.….publish.ENTITY]` or `[service.….subscribe.\"SERVICE.ENTITY\"]`",
+                format!(
+                    "add `[service.{name}.publish.ENTITY]` or \
+                     `[service.{name}.subscribe.\"SERVICE.ENTITY\"]`",
+                    name = self.name.value
+                ),
             );
         }
     }
@@ -211,16 +227,6 @@ impl TableId {
     fn new(service: &ServiceName, table: &str) -> Self {
         Self(service.clone(), plain_path(table))
     }
-}
-
-/// A table's parts without the schema that is meant when none is written, so that `public.t` and
-/// `t` are taken for one.
-fn plain_path(table: &str) -> Vec<String> {
-    let mut parts = parse_path(table).unwrap_or_else(|_| vec![table.to_string()]);
-    if parts.len() == 2 && matches!(parts[0].as_str(), "public" | "main") {
-        parts.remove(0);
-    }
-    parts
 }
 
 fn goes_round(table: &TableId, sources: &HashMap<TableId, Vec<TableId>>) -> bool {

@@ -44,11 +44,23 @@ pub(crate) fn without_passwords(text: &str) -> String {
         rest = &tail[login.len()..];
     }
     out.push_str(rest);
-    without_parameters(&out)
+    without_tokens(&without_parameters(&out))
 }
 
 fn is_variable(text: &str) -> bool {
     text.starts_with("${") && text.find('}') == Some(text.len() - 1) && !text.contains(":-")
+}
+
+/// A line of the file without the secret of `mask_key`, when it holds one, a little misspelt or not.
+/// What follows the secret is left out too: the line may be malformed.
+pub(crate) fn without_mask_key(line: &str) -> Option<String> {
+    let begin = line.find("mask_k").or_else(|| line.find("mask-k"))?;
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let end = line[begin..].find(|c| !word(c)).map_or(line.len(), |at| begin + at);
+    let value = line[end..].trim_start_matches(['"', '\'', ' ', '\t', '=']);
+    let secret = value.split(['"', '\'']).next().unwrap_or_default();
+    let shown = secret.is_empty() || is_variable(secret);
+    (!shown).then(|| format!("{} = ***", &line[..end]))
 }
 
 fn without_parameters(text: &str) -> String {
@@ -61,6 +73,29 @@ fn without_parameters(text: &str) -> String {
         let shown = if is_variable(&tail[..end]) { &tail[..end] } else { "***" };
         out.push_str(shown);
         rest = &tail[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `token = "***"`, as the file writes it.
+fn without_tokens(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("token") {
+        let (head, tail) = rest.split_at(at + "token".len());
+        out.push_str(head);
+        rest = tail;
+        let value = tail.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=');
+        let Some(value) = value.map(|v| v.trim_start_matches([' ', '\t'])) else { continue };
+        let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
+            continue;
+        };
+        let end = value[1..].find(quote).map_or(value.len(), |end| end + 1);
+        let shown = if is_variable(&value[1..end]) { &value[1..end] } else { "***" };
+        out.push_str(&tail[..tail.len() - value.len() + 1]);
+        out.push_str(shown);
+        rest = &value[end..];
     }
     out.push_str(rest);
     out
@@ -87,9 +122,30 @@ mod tests {
             ),
             ("sqlite:customers.db", "sqlite:customers.db"),
             ("a://b:c@d e://f:g@h", "a://b:***@d e://f:***@h"),
+            (
+                "tokens = [{ name = \"a\", token = \"geheim\" }]",
+                "tokens = [{ name = \"a\", token = \"***\" }]",
+            ),
+            ("\"token\"='geheim', x", "\"token\"='***', x"),
+            ("token = \"geheim", "token = \"***"),
+            ("token = \"${T}\" # token", "token = \"${T}\" # token"),
         ] {
             assert_eq!(without_passwords(text), shown);
         }
+    }
+
+    #[test]
+    fn a_mask_key_is_not_shown() {
+        for line in [
+            "mask_key = \"geheim\" # x",
+            "mask_key='geheim",
+            "service.a = { \"mask_key\" = \"${X:-geheim}\", x = 1 }",
+        ] {
+            let shown = without_mask_key(line).expect("it holds one");
+            assert!(shown.ends_with("mask_key = ***") && !shown.contains("geheim"), "{shown}");
+        }
+        assert_eq!(without_mask_key("mask_key = \"${MASK_KEY}\""), None);
+        assert_eq!(without_mask_key("table = \"t\""), None);
     }
 
     #[test]

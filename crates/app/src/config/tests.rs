@@ -114,3 +114,64 @@ chain = true
     assert!(circle.contains("`x` is published from a table that is a copy of itself"), "{circle}");
     assert!(circle.contains("`y` is published from a table that is a copy of itself"), "{circle}");
 }
+
+#[test]
+fn masks_and_budgets_that_do_not_fit_are_told_and_keys_are_not_shown() {
+    let seen = seen(include_str!("tests/masks.toml"));
+    assert_eq!(seen, include_str!("tests/masks.txt"), "\n{seen}");
+    assert!(!seen.contains("too short\"") && !seen.contains("1234567890"), "{seen}");
+}
+
+#[test]
+fn masks_and_a_budget_reach_the_plan_without_their_key() {
+    let text = r#"
+[service.a]
+database = "sqlite:a.db"
+mask_key = "${CUSTOMERS}"
+retain = { limit = "512 MiB", action = "release" }
+[service.a.publish.x]
+mask = { email = "sha256", note = "null" }
+[service.b]
+database = "sqlite:b.db"
+mask_key = "sixteen bytes or more"
+"#;
+    let loaded = load_text(text).unwrap();
+    let service = &loaded.plan.services[0];
+    let masks = &service.source.as_ref().unwrap().entities[0].masks;
+    assert_eq!(masks.to_string(), "\"email\" by sha256, \"note\" by null");
+    let mib = rowcast_core::ByteSize::mib;
+    assert_eq!((service.retain.warn, service.retain.limit), (mib(512), Some(mib(512))));
+    assert_eq!(service.retain.over, rowcast_engine::OverLimit::Release);
+    let shown = format!("{loaded:?} {masks:?}");
+    assert!(!shown.contains("customers.db") && !shown.contains("sixteen"), "{shown}");
+    assert_eq!(loaded.plan.services[1].retain, rowcast_engine::Retain::default());
+}
+
+#[test]
+fn a_mask_key_in_an_offending_line_is_not_shown() {
+    for line in [
+        "a = { mask_key = \"geheimer Schluessel\", bogus = 1, database = \"sqlite:x\" }",
+        "a = { database = \"sqlite:x\", mask_key = \"geheimer Schluessel\", publish = 5 }",
+        "a.mask_key = \"geheimer ${NOT_SET} Schluessel\"",
+        "a.mask_key = \"geheimer Schluessel",
+    ] {
+        let seen = seen(&format!("[service]\n{line}\n"));
+        assert!(seen.contains("error") && !seen.contains("geheimer"), "{seen}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_filter_is_shown_at_its_place_in_the_file() {
+    let file = |filter: &str| GOOD.replace("into = ", &format!("where = {filter}\ninto = "));
+    assert_eq!(seen(&file("\"name LIKE 'A%' AND id > 5\"")), "");
+    let shown = seen(&file("'id = 1 AND now() > 5'"));
+    assert!(shown.contains("`now` is not supported in a filter"), "{shown}");
+    assert!(
+        shown.contains("where = 'id = 1 AND now() > 5'\n   |                     ^^^"),
+        "{shown}"
+    );
+    // A value that does not stand there as it is, is marked as a whole.
+    let shown = seen(&file("\"id = 1 AND \\u0078(1)\""));
+    assert!(shown.contains("`x` is not supported in a filter"), "{shown}");
+    assert!(shown.contains("where = \"id = 1 AND \\u0078(1)\"\n   |         ^^^^"), "{shown}");
+}

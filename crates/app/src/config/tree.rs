@@ -10,6 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 /// What reading carries along.
 pub(crate) struct Reader<'e> {
+    /// The whole file, to find places inside a value.
+    pub(crate) text: &'e str,
     pub(crate) env: Environment<'e>,
     pub(crate) problems: Problems,
 }

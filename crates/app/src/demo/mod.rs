@@ -7,7 +7,7 @@ use crate::cli;
 use crate::config::{self, Plan};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
-use crate::run::{self, DataLock, Signals};
+use crate::run::{self, DataLock, Map, Signals};
 use crate::time::rough;
 use rowcast_engine::Board;
 use services::{CUSTOMERS_FIRST, Customers, Orders};
@@ -29,7 +29,8 @@ pub(crate) async fn demo(args: cli::Demo, output: Output) -> Result<Exit, Failur
     let plan = config::load(&place.path().join("rowcast.toml"))?.plan;
     let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
     let log = run::open_log(&plan)?;
-    let node = run::node(&plan, log.clone(), &[]);
+    let map = Map::open(&plan, &[]).await?;
+    let node = run::node(&map, log.clone()).await?;
     let board = node.board();
     let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
     introduce(&plan, output)?;

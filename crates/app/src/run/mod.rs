@@ -1,30 +1,27 @@
 //! `rowcast run`: one node over one data directory, until it is told to stop.
 
+mod door;
 mod lock;
+mod map;
 mod progress;
 
+use door::Door;
 pub(crate) use lock::DataLock;
+pub(crate) use map::Map;
 
 use crate::cli;
 use crate::config::{self, Loaded, Plan, count, nearest};
-use crate::instance::Instance;
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use indicatif::MultiProgress;
-use rowcast_core::{ByteSize, Code, EventLog, ServiceName};
-use rowcast_engine::{Board, Node, NodeError, NodeSpec, Publisher, RouteSpec, TroubleReport};
+use rowcast_core::{Code, EventLog, ServiceName};
+use rowcast_engine::{Board, Node, NodeError, TroubleReport};
 use rowcast_store::FileLog;
 use std::future::pending;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-/// Row bytes that all routes together take from the log at once; bounds their memory.
-const READ_BYTES_ALL: u64 = 64 << 20;
-/// The least and the most that one of them takes.
-const READ_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 
 pub(crate) async fn run(
     args: cli::Run,
@@ -39,22 +36,22 @@ pub(crate) async fn run(
     let mut signals = Signals::new()?;
     let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
     let log = open_log(&plan)?;
-    let node = node(&plan, log.clone(), &args.resnapshot);
-    let listener = listen(&plan).await?;
-    let address = listener.local_addr().map_err(|e| unusable(&plan, &e))?;
-    let note = Instance::announce(&plan.data, address).map_err(|e| {
-        Failure::new(format!("{} cannot be written to", plan.data.display()), "").because(&e)
-    })?;
+    let map = Map::open(&plan, &args.resnapshot).await?;
+    let node = node(&map, log.clone()).await?;
+    let door = Door::open(&plan).await?;
+    let note = door.announce(&plan)?;
     tracing::info!(
-        "{} and {}; data in {}; answering on http://{address}",
+        "{} and {}; data in {}; answering on {door}",
         count(plan.services.len(), "service"),
         count(plan.routes.len(), "route"),
         plan.data.display(),
     );
     let stop = CancellationToken::new();
-    let work = Work { board: node.board(), stop: stop.clone(), bars };
+    let hangups = hangups()?;
+    let rereading = Rereading { map, hangups, file: file.to_path_buf(), output };
+    let work = Work { board: node.board(), stop: stop.clone(), bars, rereading };
     let ended = tokio::select! {
-        ended = work.run(node, listener, args.until_caught_up) => ended,
+        ended = work.run(node, door, args.until_caught_up) => ended,
         never = signals.obey(&stop) => match never {},
     };
     drop(note);
@@ -67,20 +64,25 @@ struct Work {
     board: Arc<Board>,
     stop: CancellationToken,
     bars: MultiProgress,
+    rereading: Rereading,
+}
+
+/// What reading the file again takes.
+struct Rereading {
+    map: Map,
+    hangups: Signal,
+    file: PathBuf,
+    output: Output,
 }
 
 impl Work {
-    async fn run(
-        self,
-        node: Node,
-        listener: TcpListener,
-        until_caught_up: bool,
-    ) -> Result<Exit, Failure> {
+    async fn run(self, node: Node, door: Door, until_caught_up: bool) -> Result<Exit, Failure> {
+        let Self { board, stop, bars, rereading } = self;
         // What answers and shows ends after the data has come to rest, so that it shows the drain.
         let rest = CancellationToken::new();
         let moving = async {
-            let ended = node.run(self.stop.clone()).await;
-            self.stop.cancel();
+            let ended = node.run(stop.clone()).await;
+            stop.cancel();
             rest.cancel();
             ended
         };
@@ -88,18 +90,18 @@ impl Work {
             if !until_caught_up {
                 return Ok(());
             }
-            let ended = self.stop.run_until_cancelled(self.board.caught_up()).await;
-            self.stop.cancel();
+            let ended = stop.run_until_cancelled(board.caught_up()).await;
+            stop.cancel();
             // Told to stop before all was caught up: the answer is no.
             ended.unwrap_or_else(|| Err(cut_short()))
         };
-        let answering = rowcast_server::serve(listener, self.board.clone(), rest.clone());
-        let showing = progress::show(&self.board, &self.bars, &rest);
-        let (moved, caught_up, answered, ()) = tokio::join!(moving, ending, answering, showing);
+        let answering = door.answer(board.clone(), rest.clone());
+        let showing = progress::show(&board, &bars, &rest);
+        let Rereading { mut map, mut hangups, file, output } = rereading;
+        let rereading = map.obey(&mut hangups, &file, output, &stop);
+        let (moved, caught_up, (), (), ()) =
+            tokio::join!(moving, ending, answering, showing, rereading);
         moved.map_err(|e| defect(&e))?;
-        if let Err(e) = answered {
-            tracing::warn!("status and wait stopped answering: {e}");
-        }
         caught_up.map_err(Failure::from)?;
         tracing::info!("{}", if until_caught_up { "caught up" } else { "stopped" });
         Ok(Exit::Good)
@@ -152,35 +154,22 @@ pub(crate) fn open_log(plan: &Plan) -> Result<Arc<FileLog>, Failure> {
 }
 
 /// Where a plan's event log lies.
-pub(crate) fn log_dir(plan: &Plan) -> std::path::PathBuf {
+pub(crate) fn log_dir(plan: &Plan) -> PathBuf {
     plan.data.join("log")
 }
 
-/// The node that does what a plan asks for.
-pub(crate) fn node(plan: &Plan, log: Arc<dyn EventLog>, resnapshot: &[ServiceName]) -> Node {
-    let publishers = plan.services.iter().filter_map(|s| {
-        let spec = s.source.clone()?;
-        let afresh = resnapshot.contains(&s.name);
-        Some(Publisher { database: s.database.clone(), spec, afresh })
-    });
-    let routes = plan
-        .routes
-        .iter()
-        .map(|r| RouteSpec { database: r.database.clone(), sink: r.sink.clone() });
-    let (publishers, routes): (_, Vec<_>) = (publishers.collect(), routes.collect());
-    let share = READ_BYTES_ALL / routes.len().max(1) as u64;
-    let read_bytes_max = ByteSize(share.clamp(*READ_BYTES.start(), *READ_BYTES.end()));
-    Node::new(NodeSpec { publishers, routes, log, read_bytes_max })
+/// The node that does what the map asks for, now and later.
+pub(crate) async fn node(map: &Map, log: Arc<dyn EventLog>) -> Result<Node, Failure> {
+    Node::following(map.desired(), log).await.map_err(|e| Failure::of(&e))
 }
 
-async fn listen(plan: &Plan) -> Result<TcpListener, Failure> {
-    TcpListener::bind(plan.listen).await.map_err(|e| unusable(plan, &e))
+fn listened(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::new("signals cannot be listened for", "").because(&e))
 }
 
-fn unusable(plan: &Plan, error: &std::io::Error) -> Failure {
-    let help = "another `rowcast run` may use it; choose another one under `[server] listen`, or \
-                port 0 for any free one";
-    Failure::usage(format!("{} cannot be listened on", plan.listen), help).because(error)
+/// The signal that asks us to read the file again.
+fn hangups() -> Result<Signal, Failure> {
+    listened(SignalKind::hangup())
 }
 
 /// The signals that end us.
@@ -194,12 +183,9 @@ pub(crate) enum Never {}
 
 impl Signals {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| Failure::new("signals cannot be listened for", "").because(&e))
-        };
         Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
+            interrupt: listened(SignalKind::interrupt())?,
+            terminate: listened(SignalKind::terminate())?,
         })
     }
 

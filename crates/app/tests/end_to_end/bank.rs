@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
 
-const PUBLISH: &str = "[service.shop.publish.account]\n[service.shop.publish.entry]\nfields = [\"id\", \"account\", \"amount\", \"note\"]";
-const SUBSCRIBE: &str = "[service.order.subscribe.\"shop.account\"]\ninto = \"account_copy\"\n\
+pub(crate) const PUBLISH: &str = "[service.shop.publish.account]\n[service.shop.publish.entry]\nfields = [\"id\", \"account\", \"amount\", \"note\"]";
+pub(crate) const SUBSCRIBE: &str = "[service.order.subscribe.\"shop.account\"]\ninto = \"account_copy\"\n\
      [service.order.subscribe.\"shop.entry\"]\ninto = \"entry_copy\"\n\
      fields = { id = \"id\", account = \"account\", amount = \"amount\", remark = \"note\" }";
 
@@ -33,10 +33,15 @@ pub(crate) async fn bank(from: Kind, to: Kind, accounts: u32) -> Pair {
     pair
 }
 
-/// Whether both copies are there and hold what the publisher holds.
-pub(crate) async fn assert_same(pair: &Pair) {
+/// Whether the accounts' copy holds what the publisher holds.
+pub(crate) async fn assert_same_accounts(pair: &Pair) {
     let account = "SELECT id, balance, note FROM account ORDER BY id";
     pair.same(account, "SELECT id, balance, note FROM account_copy ORDER BY id").await;
+}
+
+/// Whether both copies are there and hold what the publisher holds.
+pub(crate) async fn assert_same(pair: &Pair) {
+    assert_same_accounts(pair).await;
     let entry = "SELECT id, account, amount, note FROM entry ORDER BY id";
     pair.same(entry, "SELECT id, account, amount, remark FROM entry_copy ORDER BY id").await;
     assert_eq!(pair.to.value(IMBALANCE).await, "0");

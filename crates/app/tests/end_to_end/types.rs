@@ -140,6 +140,8 @@ async fn every_type_arrives_with_identical_text_by_snapshot_and_by_stream() {
     pair.from.sql("UPDATE everything SET c2 = -id").await;
     pair.catch_up().await;
     assert_identical(&pair).await;
+    // Also in the eyes of `verify`, of which every type's text is another trap.
+    pair.rowcast.run(super::side::LONG, &["verify"]).await.good();
 }
 
 #[tokio::test]
@@ -167,6 +169,36 @@ async fn a_large_value_that_did_not_change_is_never_overwritten() {
 }
 
 #[tokio::test]
+async fn every_type_is_verified_and_mended() {
+    let publish = "[service.shop.publish.everything]";
+    let subscribe = "[service.order.subscribe.\"shop.everything\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    for side in [&pair.from, &pair.to] {
+        side.sql(TYPES).await;
+    }
+    create(&pair.from, "everything").await;
+    pair.from.sql(&inserts(0)).await;
+    pair.catch_up().await;
+    let verify = async |further: &[&str]| {
+        let args = [&["verify"], further].concat();
+        pair.rowcast.run(super::side::LONG, &args).await
+    };
+    verify(&[]).await.good();
+    for (i, (name, _)) in VALUES.iter().enumerate() {
+        pair.to.sql(&format!("UPDATE everything SET c{i} = NULL WHERE id = 0")).await;
+        if i % 8 == 0 {
+            let found = verify(&[]).await;
+            assert_eq!(found.code(), Some(1), "{name}");
+            assert!(found.stdout.contains(&format!("c{i}")), "{name}: {}", found.said());
+        }
+    }
+    pair.to.sql("DELETE FROM everything WHERE id = 1").await;
+    verify(&["--repair"]).await.good();
+    assert_identical(&pair).await;
+    verify(&[]).await.good();
+}
+
+#[tokio::test]
 async fn sqlite_keeps_every_storage_class() {
     let publish = "[service.shop.publish.thing]";
     let subscribe = "[service.order.subscribe.\"shop.thing\"]";
@@ -187,4 +219,5 @@ async fn sqlite_keeps_every_storage_class() {
     let all = "SELECT id, typeof(free), quote(free), typeof(i), quote(i), typeof(t), quote(t), \
          typeof(b), quote(b), typeof(r), quote(r) FROM thing ORDER BY id";
     pair.same(all, all).await;
+    pair.rowcast.run(super::side::LONG, &["verify"]).await.good();
 }

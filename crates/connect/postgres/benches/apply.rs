@@ -55,9 +55,10 @@ impl Feed {
             into: format!("bench_{run}"),
             fields: Fields::All,
             create: true,
+            filter: None,
         };
         let route = format!("bench:r{run}").parse()?;
-        let spec = SinkSpec { route, subscriptions: vec![subscription] };
+        let spec = SinkSpec { route, subscriptions: vec![subscription], lane: Default::default() };
         let projection = Projection::new(
             spec.route.from.clone(),
             spec.route.to.clone(),

@@ -45,6 +45,7 @@ async fn run(client: &Client, url: &str, events: u64, each: u64) {
             entity: "capture_bench".parse().expect("a name"),
             table: "public.capture_bench".into(),
             fields: None,
+            masks: Default::default(),
         }],
         batch_bytes_max: ByteSize::mib(1),
     };

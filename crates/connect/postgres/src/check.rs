@@ -7,7 +7,7 @@ use crate::source::publication::{Publication, slot_name};
 use crate::source::shape;
 use crate::source::slot::Slot;
 use crate::source::wire::{Purpose, Wire, WireError};
-use rowcast_core::{Finding, Publish, Severity, SourceSpec, quote, quote_path};
+use rowcast_core::{Finding, Publish, Schema, Severity, SourceSpec, quote, quote_path};
 use std::error::Error;
 
 /// Everything that capture needs, looked at.
@@ -102,24 +102,48 @@ async fn server(
     let wanted = i64::from(slot.is_none()) + 1;
     findings.push(room("max_replication_slots", number(4), wanted));
     findings.push(room("max_wal_senders", number(5), 2));
-    if text(6) != "-1" {
-        findings.push(Finding::new(
-            Severity::Warning,
-            "max_slot_wal_keep_size",
-            format!("The server gives a slot up when it holds back more than {}.", text(6)),
-            "While Rowcast is down for longer than that lasts, changes are lost and the copies have \
-             to be built again. It is a good limit when it is large.",
-        ));
-    }
+    findings.push(slot_limit(&text(6)));
     if let Some(lost) = slot.and_then(|s| s.lost) {
         findings.push(Finding::new(
             Severity::Error,
             slot_name(&spec.service),
-            format!("The server gave the slot up ({lost})."),
-            format!("Run `rowcast run --resnapshot {}`.", spec.service),
+            format!(
+                "The server gave the slot up ({lost}): changes that were not captured in time are gone."
+            ),
+            format!(
+                "Run `rowcast run --resnapshot {}`: it reads everything again.",
+                spec.service
+            ),
         ));
     }
     Ok(true)
+}
+
+/// While Rowcast is down nothing of ours can watch what the slot keeps; the server can.
+fn slot_limit(limit: &str) -> Finding {
+    const SETTING: &str = "max_slot_wal_keep_size";
+    if limit != "-1" {
+        let message = format!(
+            "The server gives a slot up when it holds back more than {limit}; copies are built again \
+             then."
+        );
+        return Finding::new(Severity::Good, SETTING, message, "");
+    }
+    Finding::new(
+        Severity::Warning,
+        SETTING,
+        "While Rowcast is down the server keeps its log for it without any limit, until the disk is \
+         full.",
+        "Let a superuser set a limit: less than the disk has free, more than an outage you want to \
+         get over without building copies again.",
+    )
+    .with_fix(
+        false,
+        vec![
+            format!("ALTER SYSTEM SET {SETTING} = '20GB'"),
+            "SELECT pg_reload_conf()".into(),
+        ],
+    )
 }
 
 fn wal_level(level: &str) -> Finding {
@@ -252,12 +276,26 @@ fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: 
             "Publish them as entities of their own if they matter.",
         );
     }
-    let key: Vec<_> =
-        shape.schema.key().iter().map(|i| shape.schema.columns[*i].name.clone()).collect();
-    let message =
-        format!("{} fields, told apart by {}.", shape.schema.columns.len(), key.join(", "));
-    findings.push(Finding::new(Severity::Good, &publish.table, message, ""));
+    findings.extend(leaves(publish, table, &shape.schema));
     good.push(table.clone());
+}
+
+/// What leaves, what of it masked, and what does not leave because of that.
+fn leaves(publish: &Publish, table: &Table, schema: &Schema) -> Vec<Finding> {
+    let subject = &publish.table;
+    let key: Vec<_> = schema.key().iter().map(|i| schema.columns[*i].name.clone()).collect();
+    let message = format!("{} fields, told apart by {}.", schema.columns.len(), key.join(", "));
+    let mut findings = vec![Finding::new(Severity::Good, subject, message, "")];
+    if !publish.masks.is_empty() {
+        let message = format!("Leaves masked: {}.", publish.masks);
+        findings.push(Finding::new(Severity::Good, subject, message, ""));
+    }
+    let computed = table.columns.iter().filter(|c| !shape::carries(c, publish));
+    findings.extend(computed.map(|c| {
+        let message = format!("{} is computed from masked columns, so no copy has it.", c.name);
+        Finding::new(Severity::Good, subject, message, "")
+    }));
+    findings
 }
 
 /// What has to be said to the server before it streams these tables, and who may say it.

@@ -2,23 +2,28 @@
 
 use crate::check;
 use crate::connect::{Address, AddressError, Fault};
-use crate::sink::{self, PostgresSink};
+use crate::sink::{self, PostgresCopies, PostgresSink};
 use crate::source::catalog::{Which, tables};
 use crate::source::prepare::place;
 use crate::source::trouble::Trouble;
+use crate::source::view::PostgresView;
 use crate::source::wire::{Purpose, Wire, WireError};
-use crate::source::{PostgresSource, emit, shape};
+use crate::source::{PostgresSource, emit, retained, shape};
 use async_trait::async_trait;
 use rowcast_core::{
-    Database, DatabaseError, EntityName, Finding, Point, Schema, ServiceName, Shape, Sink,
-    SinkSpec, Source, SourceError, SourceSpec, Table, TableColumn, quote,
+    CopyView, Database, DatabaseError, EntityName, Finding, Point, Retained, RouteId, Schema,
+    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, Table,
+    TableColumn, quote,
 };
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// One service's PostgreSQL database.
 #[derive(Debug, Clone)]
 pub struct PostgresDatabase {
     address: Address,
+    /// A session for what is asked again and again; made when it is first needed.
+    asking: Arc<Mutex<Option<Wire>>>,
 }
 
 impl PostgresDatabase {
@@ -27,7 +32,7 @@ impl PostgresDatabase {
     /// # Errors
     /// When the address is none. The error does not repeat it: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, AddressError> {
-        Address::parse(url).map(|address| Self { address })
+        Address::parse(url).map(|address| Self { address, asking: Arc::default() })
     }
 
     async fn connect(&self) -> Result<Wire, DatabaseError> {
@@ -122,12 +127,39 @@ impl Database for PostgresDatabase {
         at.map(Point::Lsn).map_err(|e| trouble.wire("its log takes no message", e))
     }
 
+    async fn retained(&self, service: &ServiceName) -> Result<Option<Retained>, DatabaseError> {
+        let mut asking = self.asking.lock().await;
+        // Kept only when it answered: one that was cut short, or broke, is not used again.
+        let mut wire = match asking.take() {
+            Some(wire) => wire,
+            None => self.connect().await?,
+        };
+        let answer = retained::ask(&mut wire, service).await;
+        let answer = answer.map_err(|e| self.refused("what its slot keeps", e))?;
+        *asking = Some(wire);
+        Ok(answer)
+    }
+
+    async fn release(&self, service: &ServiceName) -> Result<(), DatabaseError> {
+        let mut wire = self.connect().await?;
+        let released = retained::release(&mut wire, service).await;
+        released.map_err(|e| self.refused("to drop its slot", e))
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         Box::new(PostgresSource::new(self.address.clone(), spec))
     }
 
     fn sink(&self, spec: SinkSpec) -> Box<dyn Sink> {
         Box::new(PostgresSink::new(self.address.clone(), spec))
+    }
+
+    async fn source_view(&self, spec: &SourceSpec) -> Result<Box<dyn SourceView>, SourceError> {
+        Ok(Box::new(PostgresView::open(&self.address, spec).await?))
+    }
+
+    fn copy_view(&self, route: &RouteId) -> Box<dyn CopyView> {
+        Box::new(PostgresCopies::new(self.address.clone(), route.clone()))
     }
 }
 

@@ -11,23 +11,30 @@ mod encode;
 mod ensure;
 mod errors;
 mod fit;
+mod member;
 mod merge;
+mod parked;
 mod pipe;
+mod swap;
 mod table;
 mod target;
 mod targets;
 mod types;
+mod view;
 mod write;
 
 pub(crate) use check::check;
+pub(crate) use view::PostgresCopies;
 
 use crate::connect::{Address, AddressError};
 use apply::Live;
 use async_trait::async_trait;
 use checkpoint::Place;
 use errors::Who;
-use rowcast_core::{Checkpoint, LogId, Progress, Rows, Sink, SinkError, SinkSpec};
-use std::collections::HashSet;
+use rowcast_core::{
+    Checkpoint, Join, Lane, LogId, Mark, Parked, Progress, Roll, Rows, Sink, SinkError, SinkSpec,
+};
+use std::collections::{HashMap, HashSet};
 
 /// Settings of the session that writes, on top of the pinned ones. Joins of a set with its table have
 /// to go by the key's index whatever the planner believes of a table that was empty a moment ago.
@@ -48,6 +55,7 @@ const ASYNC_COMMIT: &[(&str, &str)] = &[("synchronous_commit", "off")];
 pub struct PostgresSink {
     address: Address,
     who: Who,
+    lane: Lane,
     writer: String,
     live: Option<Live>,
     /// Tables that refused `COPY`; outlives sessions.
@@ -68,13 +76,15 @@ impl PostgresSink {
         Self {
             address,
             who: Who { route: spec.route },
+            lane: spec.lane,
             writer: format!("{:016x}", rand::random::<u64>()),
             live: None,
             no_copy: HashSet::new(),
         }
     }
 
-    async fn connect(&self, log: LogId) -> Result<(Live, Checkpoint), SinkError> {
+    /// Connects. With `hold` the checkpoint's row is locked by a transaction that stays open.
+    async fn connect(&self, log: LogId, hold: bool) -> Result<(Live, Checkpoint), SinkError> {
         // A commit need not wait for the target's disk: the checkpoint commits with the rows, so
         // what a crash of the target's machine takes back is written again. An address that says
         // otherwise (`?options=-c%20synchronous_commit%3Don`) is obeyed.
@@ -86,13 +96,20 @@ impl PostgresSink {
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
         let route = self.who.route.clone();
-        let place = Place { route, log, writer: self.writer.clone() };
+        let place = Place { route, lane: self.lane, log, writer: self.writer.clone() };
+        let refused = |e| self.who.statement("preparing the checkpoint", e);
+        if hold {
+            session.batch_execute("BEGIN READ WRITE").await.map_err(refused)?;
+        }
         let checkpoint = checkpoint::read(&session, &place, &self.who).await?;
-        session
-            .batch_execute(&checkpoint::prepare(&place))
-            .await
-            .map_err(|e| self.who.statement("preparing the checkpoint", e))?;
-        Ok((Live::new(session, place, checkpoint, self.who.clone()), checkpoint))
+        session.batch_execute(&checkpoint::prepare(&place)).await.map_err(refused)?;
+        let builds = match self.lane {
+            Lane::Main => HashMap::new(),
+            Lane::Side => member::builds(&session, &place, &self.who).await?,
+        };
+        let mut live = Live::new(session, place, checkpoint, self.who.clone());
+        live.beside(builds);
+        Ok((if hold { live.held() } else { live }, checkpoint))
     }
 }
 
@@ -101,9 +118,23 @@ impl Sink for PostgresSink {
     async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         // Closing the old session takes back what it had not committed.
         self.live = None;
-        let (live, checkpoint) = self.connect(log).await?;
+        let (live, checkpoint) = self.connect(log, false).await?;
         self.live = Some(live);
         Ok(checkpoint)
+    }
+
+    async fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        self.live = None;
+        let (live, checkpoint) = self.connect(log, true).await?;
+        self.live = Some(live);
+        Ok(checkpoint)
+    }
+
+    async fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
+        let Some(live) = &self.live else {
+            return Err(self.who.unreachable("there is no session"));
+        };
+        live.parked().await
     }
 
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
@@ -116,5 +147,40 @@ impl Sink for PostgresSink {
             self.live = Some(live);
         }
         result
+    }
+
+    async fn roll(&mut self) -> Result<Roll, SinkError> {
+        let (live, who) = (self.connected()?, &self.who);
+        member::roll(live.idle()?, &live.place, who).await
+    }
+
+    async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
+        member::is_empty(self.connected()?.idle()?, into, &self.who).await
+    }
+
+    async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
+        let live = self.connected()?;
+        let marked = member::mark(live.idle()?, &live.place, mark, &self.who).await;
+        self.keep_if(marked)
+    }
+
+    async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
+        let live = self.connected()?;
+        let joined = swap::join(live.idle()?, &live.place, join, &self.who).await;
+        self.keep_if(joined)
+    }
+}
+
+impl PostgresSink {
+    fn connected(&self) -> Result<&Live, SinkError> {
+        self.live.as_ref().ok_or_else(|| self.who.unreachable("there is no session"))
+    }
+
+    /// After an error nobody knows what the session is about: closing it takes that back.
+    fn keep_if(&mut self, done: Result<(), SinkError>) -> Result<(), SinkError> {
+        if done.is_err() {
+            self.live = None;
+        }
+        done
     }
 }

@@ -8,8 +8,12 @@ mod conformance;
 mod history;
 #[path = "source/login.rs"]
 mod login;
+#[path = "source/masks.rs"]
+mod masks;
 #[path = "source/readiness.rs"]
 mod readiness;
+#[path = "source/retained.rs"]
+mod retained;
 #[path = "source/schema_change.rs"]
 mod schema_change;
 #[path = "source/snapshot.rs"]

@@ -2,7 +2,7 @@
 
 use crate::file;
 use crate::sink::{Wanted, create_statement};
-use crate::source::published_table;
+use crate::source::{published_table, withheld};
 use crate::table::{self, Table};
 use rowcast_core::{Diagnose, Finding, Severity, Shape, SinkSpec, SourceSpec, quote};
 use rusqlite::Connection;
@@ -64,13 +64,25 @@ fn published(c: &Connection, spec: &SourceSpec, publish: &rowcast_core::Publish)
             return vec![Finding::new(Severity::Error, subject, what, help)];
         }
     };
-    let count = publish.fields.as_ref().map_or(table.columns.len(), Vec::len);
+    let kept_back = withheld(&table, &publish.masks);
+    let all = table.columns.len() - kept_back.len();
+    let count = publish.fields.as_ref().map_or(all, Vec::len);
     let message = format!(
         "{count} fields of {} can be captured; a statement that drops one of them fails while \
          its triggers, named _rowcast_…, stand (they may be dropped with it)",
         publish.entity
     );
     let mut findings = vec![Finding::new(Severity::Good, subject, message, "")];
+    if !publish.masks.is_empty() {
+        let message = format!("leaves masked: {}", publish.masks);
+        findings.push(Finding::new(Severity::Good, subject, message, ""));
+    }
+    findings.extend(kept_back.iter().filter(|_| publish.fields.is_none()).map(|column| {
+        let message =
+            format!("{column:?} is computed and stays here: it might tell a masked value");
+        let help = "mask it too, or name the public columns with `fields`, to decide it";
+        Finding::new(Severity::Warning, subject, message, help)
+    }));
     findings.extend(null_keys(c, &table));
     findings
 }

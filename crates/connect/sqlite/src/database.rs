@@ -5,10 +5,12 @@ use crate::file::{self, Meaning, meaning, source_error};
 use crate::sink::SqliteSink;
 use crate::source::{self, SqliteSource, published_table};
 use crate::table::Table;
+use crate::view::{SqliteCopies, SqliteView};
 use async_trait::async_trait;
 use rowcast_core::{
-    Database, DatabaseError, EntityName, Finding, Point, Schema, ServiceName, Shape, Sink,
-    SinkSpec, Source, SourceError, SourceSpec, TableColumn, quote,
+    CopyView, Database, DatabaseError, EntityName, Finding, Point, Retained, RouteId, Schema,
+    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, TableColumn,
+    quote,
 };
 use rusqlite::{Connection, Error};
 use std::path::{Path, PathBuf};
@@ -144,12 +146,29 @@ impl Database for SqliteDatabase {
         asked.map_err(|e| source_error(&service, "asking for the newest change", e))
     }
 
+    async fn retained(&self, _: &ServiceName) -> Result<Option<Retained>, DatabaseError> {
+        let kept = self.ask("reading how much waits to be captured", source::waiting).await?;
+        Ok(kept.map(|bytes| Retained { bytes, behind: bytes }))
+    }
+
+    async fn release(&self, _: &ServiceName) -> Result<(), DatabaseError> {
+        self.ask("letting go of what waits to be captured", source::release).await
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         Box::new(SqliteSource::new(self.path.clone(), spec))
     }
 
     fn sink(&self, spec: SinkSpec) -> Box<dyn Sink> {
         Box::new(SqliteSink::new(self.path.clone(), self.service.clone(), spec))
+    }
+
+    async fn source_view(&self, spec: &SourceSpec) -> Result<Box<dyn SourceView>, SourceError> {
+        Ok(Box::new(SqliteView::open(self.path.clone(), spec.clone()).await?))
+    }
+
+    fn copy_view(&self, route: &RouteId) -> Box<dyn CopyView> {
+        Box::new(SqliteCopies::new(self.path.clone(), route.clone()))
     }
 }
 

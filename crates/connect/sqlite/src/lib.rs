@@ -10,5 +10,6 @@ mod sink;
 mod source;
 mod table;
 mod types;
+mod view;
 
 pub use database::{SqliteDatabase, UrlError};

@@ -6,11 +6,15 @@
 
 mod apply;
 mod checkpoint;
+mod member;
+mod parked;
 mod prepare;
 mod untangle;
 mod values;
 
+pub(crate) use checkpoint::read as checkpoint_of;
 pub(crate) use prepare::{Wanted, create_statement};
+pub(crate) use values::stored as stored_value;
 
 use crate::database::blocking;
 use crate::file::{self, sink_error};
@@ -18,7 +22,8 @@ use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
 use rowcast_core::{
-    Checkpoint, LogId, Offset, Progress, Rows, ServiceName, Sink, SinkError, SinkSpec,
+    Checkpoint, Join, Lane, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Sink,
+    SinkError, SinkSpec,
 };
 use rusqlite::{Connection, Error};
 use std::path::PathBuf;
@@ -77,9 +82,56 @@ impl Sink for SqliteSink {
         self.run(move |inner| inner.wants(log)).await
     }
 
+    async fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
+        self.run(|inner| inner.parked()).await
+    }
+
+    async fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        self.run(move |inner| inner.hold(log)).await
+    }
+
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
         let rows = rows.clone();
         self.run(move |inner| inner.apply(&rows, progress)).await
+    }
+
+    async fn roll(&mut self) -> Result<Roll, SinkError> {
+        let ask = |inner: &mut Inner| {
+            let open = inner.connected()?;
+            let roll = member::roll(&open.connection, &inner.spec.route);
+            roll.map_err(|e| inner.refused("reading the members", e))
+        };
+        self.run(ask).await
+    }
+
+    async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
+        let into = into.to_string();
+        self.run(move |inner| {
+            let empty = member::is_empty(&inner.connected()?.connection, &into);
+            empty.map_err(|e| inner.refused("looking at its tables", e))
+        })
+        .await
+    }
+
+    async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
+        let mark = mark.clone();
+        let work = move |inner: &Inner, open: &Open| {
+            let (c, route) = (&open.connection, &inner.spec.route);
+            inner.compare(open, Lane::Main, mark.at)?;
+            let marked = member::mark(c, route, open.log, &mark);
+            marked.map_err(|e| inner.refused("writing the members", e))
+        };
+        self.run(move |inner| inner.alone(work)).await
+    }
+
+    async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
+        let join = join.clone();
+        let work = move |inner: &Inner, open: &Open| {
+            inner.compare(open, Lane::Main, join.from)?;
+            inner.compare(open, Lane::Side, join.next)?;
+            member::join(&open.connection, &inner.spec.route, open.log, &join)
+        };
+        self.run(move |inner| inner.alone(work)).await
     }
 }
 
@@ -88,34 +140,115 @@ impl Inner {
         sink_error(&self.service, doing, error)
     }
 
+    fn key(&self) -> String {
+        member::key(&self.spec.route, self.spec.lane)
+    }
+
+    fn connected(&self) -> Result<&Open, SinkError> {
+        self.open.as_ref().ok_or_else(|| self.unconnected())
+    }
+
+    fn unconnected(&self) -> SinkError {
+        SinkError::Unreachable {
+            service: self.service.clone(),
+            source: "the sink has to be connected again".into(),
+        }
+    }
+
+    /// Refuses when a lane's checkpoint is not where it should be.
+    fn compare(&self, open: &Open, lane: Lane, at: Offset) -> Result<(), SinkError> {
+        let route = &self.spec.route;
+        let here = checkpoint::read(&open.connection, &member::key(route, lane));
+        let here = here.map_err(|e| self.refused("reading the checkpoint", e))?;
+        let none = Checkpoint { next: Offset(0), position: None };
+        let known = here.map_or(none, |(_, checkpoint)| checkpoint);
+        checkpoint::compare(route, here, (open.log, known), at)
+    }
+
+    /// Does something in a transaction of its own. After an error the connection is not trusted.
+    fn alone(
+        &mut self,
+        work: impl FnOnce(&Inner, &Open) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        let open = self.open.take().ok_or_else(|| self.unconnected())?;
+        let refused = |e| self.refused("writing", e);
+        open.connection.execute_batch("BEGIN IMMEDIATE").map_err(refused)?;
+        work(self, &open)?;
+        open.connection.execute_batch("COMMIT").map_err(refused)?;
+        self.open = Some(open);
+        Ok(())
+    }
+
     fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         // A new connection forgets whatever the old one was about to do.
         self.open = None;
         let connection = connect(&self.path).map_err(|e| self.refused("opening it", e))?;
         let read = checkpoint::make_table(&connection)
-            .and_then(|()| checkpoint::read(&connection, &self.spec.route));
+            .and_then(|()| member::make_table(&connection))
+            .and_then(|()| parked::make_table(&connection))
+            .and_then(|()| checkpoint::read(&connection, &self.key()));
         let read = read.map_err(|e| self.refused("reading the checkpoint", e))?;
         let checkpoint = match read {
             None => Checkpoint { next: Offset(0), position: None },
             Some((found, checkpoint)) if found == log => checkpoint,
             Some(_) => return Err(checkpoint::of_another_log(&self.spec.route)),
         };
-        let targets = Targets::default();
+        let mut targets = Targets::default();
+        if self.spec.lane == Lane::Side {
+            let beside = member::beside(&connection, &self.spec.route);
+            let beside = beside.map_err(|e| self.refused("reading the members", e))?;
+            let route = &self.spec.route;
+            let build = |into: String| (into.clone(), member::build(route, &into));
+            targets.beside(beside.into_iter().map(build).collect());
+        }
         self.open = Some(Open { connection, log, checkpoint, targets, half: false });
         Ok(checkpoint)
     }
 
-    fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
-        let Some(mut open) = self.open.take() else {
-            return Err(SinkError::Unreachable {
-                service: self.service.clone(),
-                source: "the sink has to be connected again".into(),
-            });
+    /// Nobody else writes to the file from now on, so the checkpoint stays where it is.
+    fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        self.wants(log)?;
+        let held = match &self.open {
+            Some(open) => open
+                .connection
+                .execute_batch("BEGIN IMMEDIATE")
+                .and_then(|()| checkpoint::read(&open.connection, &self.key())),
+            None => Ok(None),
         };
-        // Only what went well is kept: dropping the connection undoes what was half done.
-        self.apply_to(&mut open, rows, progress)?;
-        self.open = Some(open);
-        Ok(())
+        let found = held.map_err(|e| self.refused("holding the checkpoint", e))?;
+        let nothing = Checkpoint { next: Offset(0), position: None };
+        let checkpoint = match found {
+            Some((other, _)) if other != log => {
+                return Err(checkpoint::of_another_log(&self.spec.route));
+            }
+            found => found.map_or(nothing, |(_, checkpoint)| checkpoint),
+        };
+        if let Some(open) = &mut self.open {
+            (open.checkpoint, open.half) = (checkpoint, true);
+        }
+        Ok(checkpoint)
+    }
+
+    fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
+        let mut open = self.open.take().ok_or_else(|| self.unconnected())?;
+        // Only what went well is kept: dropping the connection undoes what was half done. Bad data
+        // says nothing against the connection.
+        let applied = self.apply_to(&mut open, rows, progress);
+        match &applied {
+            Ok(()) => self.open = Some(open),
+            Err(SinkError::Data { .. }) if open.connection.execute_batch("ROLLBACK").is_ok() => {
+                open.half = false;
+                open.targets.forget();
+                self.open = Some(open);
+            }
+            Err(_) => {}
+        }
+        applied
+    }
+
+    fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
+        let read = parked::read(&self.connected()?.connection, &self.key());
+        read.map_err(|e| self.refused("reading _rowcast_parked", e))
     }
 
     fn apply_to(&self, open: &mut Open, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
@@ -124,13 +257,14 @@ impl Inner {
             open.connection.execute_batch("BEGIN IMMEDIATE").map_err(refused)?;
         }
         let route = &self.spec.route;
-        let here = checkpoint::read(&open.connection, route).map_err(refused)?;
+        let here = checkpoint::read(&open.connection, &self.key()).map_err(refused)?;
         checkpoint::compare(route, here, (open.log, open.checkpoint), progress.from)?;
         let places = open.targets.prepare(&open.connection, &self.service, &rows.shapes)?;
         Writer::new(&open.connection, &self.service, &places).write(rows)?;
+        parked::write(&open.connection, &self.key(), &rows.parks).map_err(refused)?;
         if progress.commit {
-            open.checkpoint =
-                checkpoint::write(&open.connection, route, open.log, &progress).map_err(refused)?;
+            open.checkpoint = checkpoint::write(&open.connection, &self.key(), open.log, &progress)
+                .map_err(refused)?;
             open.connection.execute_batch("COMMIT").map_err(refused)?;
         }
         open.half = !progress.commit;

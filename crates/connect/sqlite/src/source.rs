@@ -4,13 +4,17 @@ mod changes;
 mod install;
 mod ledger;
 mod lock;
+mod masked;
 mod reader;
+mod retained;
 mod session;
 mod snapshot;
 mod trigger;
 mod wake;
 
 pub(crate) use install::published_table;
+pub(crate) use masked::{maskers, withheld};
+pub(crate) use retained::{release, waiting};
 
 use async_trait::async_trait;
 use lock::CaptureLock;
@@ -39,6 +43,13 @@ pub(crate) fn mark(c: &Connection) -> Result<Point, Error> {
     // One look: what changes between two would ask for too much.
     let look = c.unchecked_transaction()?;
     Ok(Point::Sequence(ledger::mark(&look)?))
+}
+
+/// Which history the file has, and the point that a read transaction sees it at; `None` before the
+/// first capture.
+pub(crate) fn place(c: &Connection) -> Result<Option<(u64, Point)>, Error> {
+    let Some(identity) = ledger::identity(c)? else { return Ok(None) };
+    Ok(Some((identity.epoch.identity, Point::Sequence(ledger::mark(c)?))))
 }
 
 type Reply<T> = oneshot::Sender<Result<T, SourceError>>;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{BatchBuilder, Epoch, Kind, Point, Position, RowWriter, Value};
+use crate::{Code, Diagnose, Remedy};
 
 fn schema() -> Arc<Schema> {
     let column = |name: &str, key| Column {
@@ -24,6 +25,7 @@ fn projection(fields: Fields) -> Projection {
         into: "copy".into(),
         fields,
         create: true,
+        filter: None,
     };
     Projection::new("a".parse().unwrap(), "b".parse().unwrap(), vec![subscription])
 }
@@ -102,4 +104,55 @@ fn a_schema_alone_brings_its_shape() {
     let rows = projection(Fields::All).rows(&[batch], Offset(0), Offset(9), |_, _| true).unwrap();
     assert!(rows.changes.is_empty());
     assert!(rows.shapes[0].settling);
+}
+
+#[test]
+fn with_a_filter_rows_are_written_whole_or_removed() {
+    let mut filtered = projection(named(&[("k", "id"), ("n", "name")]));
+    filtered.subscriptions[0].filter = Some("name = 'a'".parse().unwrap());
+    const B: Value<'_> = Value::Text(b"b");
+    let batch = stored(
+        0,
+        &[
+            (Op::Create, &[], &[A, A, A]),
+            (Op::Read, &[], &[B, A, A]),
+            (Op::Update, &[], &[A, A, U]),
+            (Op::Update, &[], &[B, A, U]),
+            (Op::Update, &[U, A, U], &[A, B, U]),
+            (Op::Update, &[U, A, U], &[B, B, U]),
+            (Op::Delete, &[U, A, U], &[]),
+        ],
+    );
+    let rows = filtered.rows(&[batch], Offset(0), Offset(99), |_, _| false).unwrap();
+    use ChangeOp::{Create, Delete, Leave, Update};
+    let ops: Vec<_> = rows.changes.iter().map(|c| c.op).collect();
+    assert_eq!(ops, [Create, Leave, Update, Leave, Delete, Create, Delete, Leave, Delete]);
+    let found: Vec<_> = rows.changes[7..].iter().map(|c| rows.found_by(c)).collect();
+    assert_eq!(found, [rows.after(&rows.changes[7]), rows.before(&rows.changes[8])]);
+}
+
+#[test]
+fn a_row_whose_filter_hangs_on_what_is_not_said_is_not_guessed() {
+    let mut filtered = projection(Fields::All);
+    filtered.subscriptions[0].filter = Some("note = 'a'".parse().unwrap());
+    let batch = [stored(0, &[(Op::Update, &[], &[A, A, U])])];
+    let told = filtered.rows(&batch, Offset(0), Offset(9), |_, _| false);
+    assert!(matches!(told, Err(ProjectError::Unknowable { .. })), "{told:?}");
+    // While a snapshot runs, the row itself is on its way.
+    let rows = filtered.rows(&batch, Offset(0), Offset(9), |_, _| true).unwrap();
+    assert!(rows.changes.is_empty());
+}
+
+#[test]
+fn a_filter_that_does_not_fit_says_where() {
+    let mut filtered = projection(Fields::All);
+    filtered.subscriptions[0].filter = Some("id = 'x' AND nmae = 'a'".parse().unwrap());
+    let error = filtered.shapes(&schema()).unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Operator(Code::SinkSchema));
+    assert_eq!(
+        error.to_string(),
+        "b's filter of a.customer does not fit: customer has no field \"nmae\""
+    );
+    let marked = "id = 'x' AND nmae = 'a'\n             ^^^^\n";
+    assert!(error.help().starts_with(marked), "{}", error.help());
 }

@@ -49,3 +49,20 @@ fn the_position_inside_a_batch_is_where_the_next_transaction_commits() {
     assert_eq!(position_at(&batches, Offset(12)).point, Point::Sequence(1001));
     assert_eq!(position_at(&batches, Offset(15)).point, Point::Sequence(1099));
 }
+
+#[test]
+fn what_compaction_left_is_whole_only_at_its_end() {
+    let compacted = |base, span, whole| {
+        let mut stored = stored(base, &[1, 1], whole);
+        let sparse = rowcast_core::Sparse { places: vec![3, 7], span };
+        Arc::make_mut(&mut stored.batch).sparse = Some(Box::new(sparse));
+        stored
+    };
+    let (first, second, last) =
+        (compacted(10, 20, false), compacted(30, 9, false), compacted(39, 8, true));
+    assert_eq!(whole_until(&[first.clone(), second.clone()]), Offset(10));
+    assert_eq!(whole_until(&[second.clone(), last.clone(), stored(47, &[2], false)]), Offset(47));
+    assert_eq!(whole_until(&[first.clone(), second, last]), Offset(47));
+    assert_eq!((first.offset(1), first.index_at(Offset(14))), (Offset(17), 1));
+    assert_eq!(position_at(&[first], Offset(12)).point, Point::Sequence(1099));
+}

@@ -1,9 +1,9 @@
 //! A publisher, its subscribers, and a node between them.
 
 use rowcast_core::{
-    ByteSize, EventLog, Fields, Publish, RouteId, SinkSpec, SourceSpec, Subscription,
+    ByteSize, EventLog, Fields, Offset, Publish, RouteId, SinkSpec, SourceSpec, Subscription,
 };
-use rowcast_engine::{Board, Node, NodeError, NodeSpec, Publisher, RouteSpec, Status};
+use rowcast_engine::{Board, Node, NodeError, NodeSpec, Publisher, Retain, RouteSpec, Status};
 use rowcast_store::MemoryLog;
 use rowcast_testkit::memory::MemoryDatabase;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub(crate) read_bytes_max: ByteSize,
     /// What each subscriber takes; everything when nothing is said.
     pub(crate) takes: Vec<&'static [&'static str]>,
+    pub(crate) retain: Retain,
 }
 
 pub(crate) struct Running {
@@ -35,6 +36,7 @@ pub(crate) fn world(subscribers: usize) -> World {
         batch_bytes_max: ByteSize::mib(1),
         read_bytes_max: ByteSize::mib(1),
         takes: vec![&ENTITIES; subscribers],
+        retain: Retain::default(),
     }
 }
 
@@ -46,13 +48,18 @@ const ENTITIES: [&str; 2] = ["customer", "order"];
 
 impl World {
     fn spec(&self, afresh: bool) -> NodeSpec {
-        let publish =
-            |e: &str| Publish { entity: e.parse().unwrap(), table: e.into(), fields: None };
+        let publish = |e: &str| Publish {
+            entity: e.parse().unwrap(),
+            table: e.into(),
+            fields: None,
+            masks: Default::default(),
+        };
         let subscription = |e: &str| Subscription {
             entity: e.parse().unwrap(),
             into: format!("{e}_copy"),
             fields: Fields::All,
             create: true,
+            filter: None,
         };
         let publisher = Publisher {
             database: Arc::new(self.publisher.clone()),
@@ -62,12 +69,14 @@ impl World {
                 batch_bytes_max: self.batch_bytes_max,
             },
             afresh,
+            retain: self.retain,
         };
         let routes = self.subscribers.iter().enumerate().map(|(i, database)| RouteSpec {
             database: Arc::new(database.clone()),
             sink: SinkSpec {
                 route: route(i),
                 subscriptions: self.takes[i].iter().map(|e| subscription(e)).collect(),
+                lane: Default::default(),
             },
         });
         NodeSpec {
@@ -83,11 +92,12 @@ impl World {
     }
 
     pub(crate) fn run_as(&self, afresh: bool) -> Running {
-        let node = Node::new(self.spec(afresh));
-        let (board, stop) = (node.board(), CancellationToken::new());
-        #[expect(clippy::disallowed_methods, reason = "the test joins it in `stop`")]
-        let task = tokio::spawn(node.run(stop.clone()));
-        Running { board, stop, task }
+        Running::start(Node::new(self.spec(afresh)))
+    }
+
+    /// Compacts all of the log that can be; up to where.
+    pub(crate) async fn compact(&self) -> Offset {
+        self.log.compact(&"shop".parse().unwrap(), Offset(u64::MAX)).await.unwrap()
     }
 
     /// Whether a subscriber's copies hold what the publisher's tables hold.
@@ -99,6 +109,13 @@ impl World {
 }
 
 impl Running {
+    pub(crate) fn start(node: Node) -> Self {
+        let (board, stop) = (node.board(), CancellationToken::new());
+        #[expect(clippy::disallowed_methods, reason = "the test joins it in `stop`")]
+        let task = tokio::spawn(node.run(stop.clone()));
+        Self { board, stop, task }
+    }
+
     pub(crate) async fn caught_up(&self) {
         let done = tokio::time::timeout(Duration::from_secs(600), self.board.caught_up());
         done.await.expect("routes catch up").expect("nothing waits for a person");

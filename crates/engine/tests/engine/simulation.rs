@@ -12,7 +12,7 @@ use std::time::Duration;
 type State = BTreeMap<String, Content>;
 
 fn fault(random: &mut StdRng) -> Fault {
-    match random.random_range(0..10) {
+    match random.random_range(0..11) {
         0 => Fault::Refuse,
         1 => Fault::LoseAnswer,
         2 => Fault::NeedOperator,
@@ -60,6 +60,7 @@ async fn history(seed: u64) {
             }
             2 => world.publisher.source_faults(&[fault(&mut random), fault(&mut random)]),
             3 => world.subscribers[0].sink_faults(&[fault(&mut random), fault(&mut random)]),
+            4 => _ = world.compact().await,
             _ => world.publisher.commit(&transaction(&mut random)),
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;

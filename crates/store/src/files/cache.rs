@@ -30,6 +30,14 @@ impl Cache {
         }
     }
 
+    /// Lets go of what lies before `upto`: compaction stands for it now, and a reader of what
+    /// compaction left must not go on with what was there before.
+    pub(crate) fn forget_before(&mut self, upto: Offset) {
+        while let Some(oldest) = self.batches.pop_front_if(|s| s.base < upto) {
+            self.bytes -= oldest.batch.size();
+        }
+    }
+
     /// About `max` bytes from `at` on, at least one batch; nothing when `at` is not held.
     pub(crate) fn read(&self, at: Offset, max: ByteSize) -> Vec<Stored> {
         if self.batches.front().is_none_or(|oldest| oldest.base > at) {

@@ -3,6 +3,7 @@
 
 use crate::files::frame::{BODY_MAX, Flags, Header, point_from, point_number};
 use bytes::Bytes;
+use gaps::{gaps, sparse};
 use prost::Message;
 use rowcast_core::{
     Batch, Column, Event, Generated, Kind, LogId, Offset, Op, Point, Schema, Snapshot, Span,
@@ -56,6 +57,9 @@ struct BatchBody {
     /// Starts of the rows before and after, in turn; absent when each row follows the one before.
     #[prost(uint32, repeated, tag = "13")]
     starts: Vec<u32>,
+    /// Of a compacted batch: offsets left out before each event; absent when it is 0 for all.
+    #[prost(uint32, repeated, tag = "14")]
+    gaps: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -66,6 +70,18 @@ struct HeadBody {
     schemas: Vec<SchemaBody>,
     #[prost(message, repeated, tag = "3")]
     snapshots: Vec<SnapshotBody>,
+    #[prost(message, optional, tag = "4")]
+    compacted: Option<CompactedBody>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CompactedBody {
+    /// The offset after the last one that was compacted.
+    #[prost(uint64, tag = "1")]
+    until: u64,
+    /// From this offset on every delete is there.
+    #[prost(uint64, tag = "2")]
+    complete_history: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -131,6 +147,16 @@ pub(crate) struct Head {
     pub(crate) log: LogId,
     pub(crate) schemas: Vec<Arc<Schema>>,
     pub(crate) snapshots: Vec<(Snapshot, Offset)>,
+    pub(crate) compacted: Option<Compacted>,
+}
+
+/// What the head of a compacted segment says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    /// The offset after the last one that was compacted.
+    pub(crate) until: u64,
+    /// From this offset on every delete is there.
+    pub(crate) complete_history: u64,
 }
 
 impl Head {
@@ -139,6 +165,9 @@ impl Head {
             log: self.log.0,
             schemas: self.schemas.iter().map(|s| schema_body(s.id().0, s)).collect(),
             snapshots: self.snapshots.iter().map(|(s, at)| snapshot_body(s, at.0)).collect(),
+            compacted: self
+                .compacted
+                .map(|c| CompactedBody { until: c.until, complete_history: c.complete_history }),
         };
         body.encode_to_vec()
     }
@@ -157,7 +186,10 @@ impl Head {
             Ok((snapshot_from(s)?, at))
         });
         let snapshots = snapshots.collect::<Result<_, String>>()?;
-        Ok((Self { log: LogId(body.log), schemas, snapshots }, table))
+        let compacted = body
+            .compacted
+            .map(|c| Compacted { until: c.until, complete_history: c.complete_history });
+        Ok((Self { log: LogId(body.log), schemas, snapshots, compacted }, table))
     }
 }
 
@@ -261,6 +293,7 @@ fn batch_body(batch: &Batch) -> BatchBody {
         rows: batch.rows.clone(),
         snapshots: batch.snapshots.iter().map(|s| snapshot_body(s, 0)).collect(),
         starts: if in_turn { Vec::new() } else { starts() },
+        gaps: batch.sparse.as_ref().map_or_else(Vec::new, |s| gaps(&s.places)),
     }
 }
 
@@ -395,6 +428,7 @@ pub(crate) fn decode(header: &Header, body: Bytes, table: &SchemaTable) -> Resul
         until,
         whole: header.flags.has(Flags::WHOLE),
         fresh: header.flags.has(Flags::FRESH),
+        sparse: sparse(header, &body.gaps)?,
         snapshots: body.snapshots.into_iter().map(snapshot_from).collect::<Result<_, _>>()?,
     };
     if batch.is_sound() { Ok(batch) } else { Err("its events point outside of it".into()) }
@@ -442,5 +476,6 @@ fn transactions(body: &BatchBody, kind: u8) -> Result<Vec<Transaction>, String> 
     whens.enumerate().map(transaction).collect()
 }
 
+mod gaps;
 #[cfg(test)]
 mod tests;

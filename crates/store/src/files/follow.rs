@@ -6,7 +6,7 @@ use crate::files::durable::Durable;
 use crate::files::frame::Flags;
 use crate::files::segment::{self, read_head};
 use crate::files::walk::{BODIES, Flaw, Frame, Link, Walk};
-use rowcast_core::{ByteSize, LogError, Offset, ServiceName, Stored};
+use rowcast_core::{ByteSize, LogError, Offset, Position, ServiceName, Stored};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Follower {
 #[derive(Debug)]
 struct Place {
     base: u64,
+    path: PathBuf,
     at: u64,
     link: Option<Link>,
     schemas: SchemaTable,
@@ -49,13 +50,16 @@ impl Follower {
             let listing = segment::list(&self.dir).map_err(|e| self.unreadable(e))?;
             let segments = listing.segments;
             let Some(base) = self.segment(&segments)? else { return Ok(batches) };
-            let Some(index) = segments.iter().position(|(b, ..)| *b == base) else {
-                // Retention was faster than our look: look again.
+            let here = |s: &(u64, PathBuf, u64)| {
+                s.0 == base && self.place.as_ref().is_none_or(|place| place.path == s.1)
+            };
+            let Some(index) = segments.iter().position(here) else {
+                // Retention or compaction was faster than our look: look again.
                 self.place = None;
                 continue;
             };
             let (_, path, len) = &segments[index];
-            let later = segments.get(index + 1).map(|(b, ..)| *b);
+            let later = segments.get(index + 1).map(|(b, path, _)| (*b, path));
             let read = self.read_segment(base, path, *len, &mut batches, &mut bytes, max);
             match read {
                 Ok(()) => {}
@@ -70,13 +74,23 @@ impl Follower {
             }
             let full = bytes >= max.as_usize();
             match later {
-                Some(base) if !full && self.place.is_some() => {
-                    self.place = Some(Place::begin(base))
+                Some((base, path)) if !full && self.place.is_some() => {
+                    self.place = Some(Place::begin(base, path));
                 }
                 Some(_) if !full => {}
                 _ => return Ok(batches),
             }
         }
+    }
+
+    /// The offset that [`read`](Self::read) goes on with.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// The source's position at the end of what was read; frames without events move it too.
+    pub fn position(&self) -> Option<Position> {
+        self.place.as_ref()?.link?.position
     }
 
     fn unreadable(&self, e: io::Error) -> LogError {
@@ -91,11 +105,11 @@ impl Follower {
         let Some((first, ..)) = segments.first() else { return Ok(None) };
         let at = self.next;
         let holding = segments.iter().rev().find(|(base, ..)| *base <= at.0);
-        let Some((base, ..)) = holding else {
+        let Some((base, path, _)) = holding else {
             let first = Offset(*first);
             return Err(LogError::Trimmed { stream: self.stream.clone(), at, first });
         };
-        self.place = Some(Place::begin(*base));
+        self.place = Some(Place::begin(*base, path));
         Ok(Some(*base))
     }
 
@@ -136,8 +150,8 @@ impl Follower {
 }
 
 impl Place {
-    fn begin(base: u64) -> Self {
-        Self { base, at: 0, link: None, schemas: SchemaTable::new() }
+    fn begin(base: u64, path: &Path) -> Self {
+        Self { base, path: path.into(), at: 0, link: None, schemas: SchemaTable::new() }
     }
 
     /// A frame's batch; `None` when it holds no event from `next` on.
@@ -149,7 +163,7 @@ impl Place {
     ) -> Result<Option<Stored>, Flaw> {
         let header = frame.header;
         let brings_schemas = header.flags.has(Flags::SCHEMAS);
-        let wanted = header.count > 0 && header.end() > next.0;
+        let wanted = header.end() > next.0;
         if !brings_schemas && !wanted {
             return Ok(None);
         }
@@ -224,10 +238,16 @@ mod tests {
         append(&log, &shop, 6, 10).await;
         assert_eq!(offsets(&mut all), [6]);
         assert_eq!(offsets(&mut all), [] as [u64; 0]);
-        let mut small = Follower::new(dir.path(), shop, Offset(0));
+        let mut small = Follower::new(dir.path(), shop.clone(), Offset(0));
         let two = small.read(ByteSize::kib(500)).unwrap();
         assert_eq!(two.iter().map(|s| s.base.0).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(offsets(&mut small), [2, 3, 4, 5, 6]);
+        let at = |number| Some(Position::new(Epoch::default(), Point::Sequence(number)));
+        assert_eq!((small.next(), small.position()), (Offset(7), at(6)));
+        let quiet = Batch::empty(Position::new(Epoch::default(), Point::Sequence(9)));
+        log.append(&shop, quiet).await.unwrap().await.unwrap();
+        assert_eq!(offsets(&mut small), [] as [u64; 0]);
+        assert_eq!((small.next(), small.position()), (Offset(7), at(9)));
     }
 
     #[tokio::test]

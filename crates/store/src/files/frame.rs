@@ -7,8 +7,10 @@ use rowcast_core::{Epoch, Point, Position};
 
 /// Bytes of a header.
 pub(crate) const HEADER: usize = 112;
-/// The format that this release writes, and the only one it reads.
-pub(crate) const VERSION: u8 = 1;
+/// The format of a frame as it was appended.
+pub(crate) const PLAIN: u8 = 1;
+/// The format of a frame that compaction made: its events have gaps between their offsets.
+pub(crate) const COMPACTED: u8 = 2;
 const MAGIC: [u8; 4] = *b"RwCf";
 
 /// The longest body that is written or believed.
@@ -62,6 +64,8 @@ pub(crate) struct Header {
     pub(crate) until: Option<Position>,
     /// Position after the frame before: what chains the frames.
     pub(crate) prev: Option<Position>,
+    /// Of a frame that compaction made: so many offsets it stands for beside those of its events.
+    pub(crate) skipped: Option<u32>,
 }
 
 /// Why bytes are no header.
@@ -84,8 +88,8 @@ impl std::fmt::Display for BadHeader {
             Self::Checksum => f.write_str("the header's checksum does not match"),
             Self::Version(v) => write!(
                 f,
-                "it is in format {v}, and this release reads format {VERSION}: use the release \
-                 that wrote it, or a newer one"
+                "it is in format {v}, and this release reads formats {PLAIN} and {COMPACTED}: use \
+                 the release that wrote it, or a newer one"
             ),
             Self::Content => f.write_str("the header makes no sense"),
         }
@@ -93,9 +97,13 @@ impl std::fmt::Display for BadHeader {
 }
 
 impl Header {
-    /// The offset after the frame's last event.
+    /// The offset after the last one that the frame stands for.
     pub(crate) fn end(&self) -> u64 {
-        self.base + u64::from(self.count)
+        self.base + self.span()
+    }
+
+    fn span(&self) -> u64 {
+        u64::from(self.count) + u64::from(self.skipped.unwrap_or(0))
     }
 
     /// Bytes of the whole frame.
@@ -111,7 +119,8 @@ impl Header {
             at += bytes.len();
         };
         put(&MAGIC);
-        put(&[VERSION, self.flags.0, point_tag(self.until), point_tag(self.prev)]);
+        let format = if self.skipped.is_some() { COMPACTED } else { PLAIN };
+        put(&[format, self.flags.0, point_tag(self.until), point_tag(self.prev)]);
         put(&self.body.to_le_bytes());
         put(&self.plain.to_le_bytes());
         put(&self.base.to_le_bytes());
@@ -123,7 +132,7 @@ impl Header {
                 put(&number.to_le_bytes());
             }
         }
-        put(&[0; 4]);
+        put(&self.skipped.unwrap_or(0).to_le_bytes());
         let crc = crc32c::crc32c(&out[..HEADER - 4]);
         out[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -138,9 +147,11 @@ impl Header {
         if crc32c::crc32c(&bytes[..HEADER - 4]) != short(HEADER - 4) {
             return Err(BadHeader::Checksum);
         }
-        if bytes[4] != VERSION {
-            return Err(BadHeader::Version(bytes[4]));
-        }
+        let skipped = match bytes[4] {
+            PLAIN => None,
+            COMPACTED => Some(short(104)),
+            other => return Err(BadHeader::Version(other)),
+        };
         let position = |tag: u8, at: usize| {
             position_from(tag, [long(at), long(at + 8), long(at + 16), long(at + 24)])
         };
@@ -154,10 +165,12 @@ impl Header {
             durable: long(32),
             until: position(bytes[6], 40).ok_or(BadHeader::Content)?,
             prev: position(bytes[7], 72).ok_or(BadHeader::Content)?,
+            skipped,
         };
         let sizes = header.body as usize <= BODY_MAX && header.plain as usize <= BODY_MAX;
-        let offsets = header.base.checked_add(u64::from(header.count)).is_some();
-        if sizes && offsets { Ok(header) } else { Err(BadHeader::Content) }
+        let offsets = header.base.checked_add(header.span()).is_some();
+        let span = u32::try_from(header.span()).is_ok();
+        if sizes && offsets && span { Ok(header) } else { Err(BadHeader::Content) }
     }
 
     /// Whether bytes may begin a frame, for looking past damage.
@@ -222,12 +235,16 @@ mod tests {
                 index: 9,
             }),
             prev: None,
+            skipped: None,
         }
     }
 
     #[test]
     fn a_header_reads_back() {
         assert_eq!(Header::decode(&a_header().encode()), Ok(a_header()));
+        let compacted = Header { skipped: Some(70_000), ..a_header() };
+        assert_eq!(Header::decode(&compacted.encode()), Ok(compacted));
+        assert_eq!(compacted.end(), a_header().end() + 70_000);
     }
 
     #[test]

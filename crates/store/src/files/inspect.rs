@@ -6,7 +6,8 @@ use crate::files::durable::Durable;
 use crate::files::frame::Flags;
 use crate::files::recover::{RecoverError, proves_damage, recover};
 use crate::files::segment::{self, Listing, read_head};
-use crate::files::walk::{BODIES, Flaw, Frame, Link, Walk};
+use crate::files::walk::{BODIES, Flaw, Frame, HEADERS, Link, Walk};
+use crate::track::Track;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,12 @@ pub struct StreamStat {
     pub first: u64,
     /// The next free offset.
     pub next: u64,
+    /// Before this offset only every key's latest state is left; `first` when nothing was compacted.
+    pub compacted: u64,
+    /// Events that are left before `compacted`.
+    pub compacted_events: u64,
+    /// From this offset on every delete is there.
+    pub complete_history: u64,
     /// The source's position after the last event.
     pub position: Option<String>,
     /// The source's history that the position counts in.
@@ -139,21 +146,58 @@ fn stat_stream(stream: String, dir: &Path) -> StreamStat {
         bytes: 0,
         first: 0,
         next: 0,
+        compacted: 0,
+        compacted_events: 0,
+        complete_history: 0,
         position: None,
         epoch: None,
         entities: Vec::new(),
         unfinished: 0,
         error: None,
     };
-    let found = match recover(dir) {
+    let found = match patiently(|| recover(dir)) {
         Ok(Some(found)) => found,
         Ok(None) => return empty,
         Err(RecoverError::Io(e)) => return StreamStat { error: Some(e.to_string()), ..empty },
         Err(RecoverError::Damaged(what)) => return StreamStat { error: Some(what), ..empty },
     };
-    let snapshots = found.track.snapshots();
+    let first = found.segments.first().map_or(0, |s| s.base);
+    let oldest = found.segments.first().and_then(|s| Some((s, s.compacted?)));
+    let (compacted, complete_history) =
+        oldest.map_or((first, first), |(_, c)| (c.until, c.complete_history));
+    let compacted_events = match oldest.map_or(Ok(0), |(s, _)| events(&s.path, s.len())) {
+        Ok(events) => events,
+        Err(flaw) => {
+            let what = match flaw {
+                Flaw::Io(e) => e.to_string(),
+                Flaw::Bad { what, .. } => what,
+            };
+            return StreamStat { error: Some(what), ..empty };
+        }
+    };
+    let last = found.segments.last().map_or(0, |s| s.len());
+    let unfinished = found.cut.map_or(0, |_| found.last_len - last);
+    StreamStat {
+        log: found.id.to_string(),
+        segments: found.segments.len(),
+        bytes: found.segments.iter().map(|s| s.len()).sum(),
+        first,
+        next: found.track.next.0,
+        compacted,
+        compacted_events,
+        complete_history,
+        position: found.track.position.map(|p| p.to_string()),
+        epoch: found.track.position.map(|p| p.epoch.to_string()),
+        entities: entities(&found.track),
+        unfinished,
+        ..empty
+    }
+}
+
+fn entities(track: &Track) -> Vec<EntityStat> {
+    let snapshots = track.snapshots();
     let mut entities: Vec<EntityStat> = Vec::new();
-    for schema in found.track.schemas() {
+    for schema in track.schemas() {
         entities.push(EntityStat {
             entity: schema.entity.to_string(),
             fields: schema.columns.len(),
@@ -170,20 +214,28 @@ fn stat_stream(stream: String, dir: &Path) -> StreamStat {
             None => entities.push(EntityStat { entity: name, fields: 0, schema: None, snapshot }),
         }
     }
-    let last = found.segments.last().map_or(0, |s| s.len());
-    let unfinished = found.cut.map_or(0, |_| found.last_len - last);
-    StreamStat {
-        log: found.id.to_string(),
-        segments: found.segments.len(),
-        bytes: found.segments.iter().map(|s| s.len()).sum(),
-        first: found.segments.first().map_or(0, |s| s.base),
-        next: found.track.next.0,
-        position: found.track.position.map(|p| p.to_string()),
-        epoch: found.track.position.map(|p| p.epoch.to_string()),
-        entities,
-        unfinished,
-        ..empty
+    entities
+}
+
+/// Looks again when a running instance took a file away between two looks.
+fn patiently<T>(look: impl Fn() -> Result<T, RecoverError>) -> Result<T, RecoverError> {
+    for _ in 0..4 {
+        match look() {
+            Err(RecoverError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
+            looked => return looked,
+        }
     }
+    look()
+}
+
+/// Number of events in a file, by its frames' headers.
+fn events(path: &Path, len: u64) -> Result<u64, Flaw> {
+    let mut walk = Walk::open(path, 0, len, HEADERS)?;
+    let mut events = 0;
+    while let Some(frame) = walk.header()? {
+        events += u64::from(frame.header.count);
+    }
+    Ok(events)
 }
 
 fn check_stream(stream: String, dir: &Path) -> io::Result<StreamCheck> {
@@ -282,6 +334,12 @@ impl Checked<'_> {
                 Ok(None) => break,
                 Err(found) => flaw = Some(found),
             }
+        }
+        if let Some(until) = segment::until_of(self.path)
+            && next != until
+        {
+            let what = format!("it ends at offset {next}, not at {until} as its name says");
+            report.problem(self.path, walk.at, next, Some(until), self.last, what);
         }
         if self.last && walk.at < self.durable {
             let what = format!("{} bytes were durable, and the file ends here", self.durable);

@@ -5,7 +5,9 @@
 
 mod cache;
 mod codec;
-mod disk;
+mod compact;
+mod compactor;
+pub(crate) mod disk;
 mod durable;
 mod follow;
 mod frame;
@@ -151,5 +153,9 @@ impl EventLog for FileLog {
 
     async fn trim(&self, stream: &ServiceName, keep: Offset) -> Result<(), LogError> {
         self.stream(stream).await?.trim(keep).await
+    }
+
+    async fn compact(&self, stream: &ServiceName, upto: Offset) -> Result<Offset, LogError> {
+        self.stream(stream).await?.compact(upto).await
     }
 }

@@ -4,9 +4,12 @@
 //! one, until nobody holds an unread refusal and somebody has asked for the tail. So a batch that
 //! was under way when the one before it failed can never take its place.
 
+use crate::files::segment::Segment;
 use crate::track::follows;
 use rowcast_core::{Batch, LogError, Offset, Position, ServiceName};
 use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -34,6 +37,20 @@ pub(crate) enum Work {
     /// Answers once everything before it is settled.
     Settle(oneshot::Sender<()>),
     Trim(Offset, oneshot::Sender<Result<(), LogError>>),
+    Switch(Switch),
+    /// Begins a new segment, unless the last one has no events.
+    Roll(oneshot::Sender<Result<(), LogError>>),
+}
+
+/// A compacted segment that takes the place of those it was made of.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    pub(crate) inputs: Vec<Arc<Segment>>,
+    /// The file as it was written, under the name of one that is not there yet.
+    pub(crate) unborn: PathBuf,
+    pub(crate) segment: Arc<Segment>,
+    /// Says whether it took their place; `false` when they are not there any more.
+    pub(crate) done: oneshot::Sender<io::Result<bool>>,
 }
 
 /// What the writer does next.
@@ -42,6 +59,8 @@ pub(crate) enum Next {
     Group(Vec<Append>),
     Settle(oneshot::Sender<()>),
     Trim(Offset, oneshot::Sender<Result<(), LogError>>),
+    Switch(Switch),
+    Roll(oneshot::Sender<Result<(), LogError>>),
     /// Nothing came in time.
     Idle,
     /// The queue is closed, and empty.
@@ -134,6 +153,8 @@ impl Queue {
             match state.work.pop_front() {
                 Some(Work::Settle(done)) => return Next::Settle(done),
                 Some(Work::Trim(keep, done)) => return Next::Trim(keep, done),
+                Some(Work::Switch(switch)) => return Next::Switch(switch),
+                Some(Work::Roll(done)) => return Next::Roll(done),
                 Some(Work::Append(first)) => return Next::Group(state.group(first, bytes_max)),
                 None if state.closed => return Next::End,
                 None => {}

@@ -16,7 +16,7 @@ pub(crate) struct ReadError {
 }
 
 /// The most that one read gathers, whatever was asked for.
-const READ_MAX: usize = 8 << 20;
+const READ_MAX: usize = 16 << 20;
 
 /// Batches from `at` on, about `max` bytes, at least one. `segments` are in order, and the first one
 /// holds `at`. Blocks.
@@ -54,7 +54,8 @@ impl Gathered {
         walk.link = link.filter(|_| place.at == 0);
         while let Some(frame) = walk.header()? {
             let header = frame.header;
-            if header.count == 0 || header.end() <= self.next.0 {
+            // Also a frame without events may stand for offsets.
+            if header.end() <= self.next.0 {
                 continue;
             }
             let body = walk.body(&frame)?;

@@ -10,11 +10,11 @@
 //!   prove nothing;
 //! - the mark beside the segments says the same for the last frames, which no later one can prove.
 
-use crate::files::codec::{SchemaTable, decode};
+use crate::files::codec::{Compacted, Head, SchemaTable, decode};
 use crate::files::durable::Durable;
 use crate::files::frame::{Flags, Header};
 use crate::files::segment::{self, Index, Listing, Segment, read_head};
-use crate::files::walk::{BODIES, Flaw, Frame, Walk};
+use crate::files::walk::{BODIES, Flaw, Frame, HEADERS, Walk};
 use crate::track::Track;
 use rowcast_core::LogId;
 use std::io;
@@ -31,8 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) cut: Option<u64>,
     /// Bytes of the last segment's file.
     pub(crate) last_len: u64,
-    /// What crashes left of segments that were never begun.
-    pub(crate) unborn: Vec<PathBuf>,
+    /// What crashes left: segments that were never begun, and those that a compacted one stands for.
+    pub(crate) leftovers: Vec<PathBuf>,
 }
 
 /// Why a stream cannot be opened.
@@ -53,7 +53,8 @@ impl From<io::Error> for RecoverError {
 pub(crate) fn recover(dir: &Path) -> Result<Option<Recovered>, RecoverError> {
     // The mark first: a running instance only moves it on.
     let mark = Durable::read(dir)?;
-    let Listing { segments: mut files, unborn } = segment::list(dir)?;
+    let Listing { segments: mut files, replaced, unborn } = segment::list(dir)?;
+    let leftovers = unborn.into_iter().chain(replaced).collect();
     let Some((base, path, len)) = files.pop() else {
         return match mark {
             None => Ok(None),
@@ -72,11 +73,33 @@ pub(crate) fn recover(dir: &Path) -> Result<Option<Recovered>, RecoverError> {
     }
     let durable = mark.filter(|m| m.base == base).map_or(0, |m| m.len);
     let end = scan(&path, base, len, durable)?;
-    let mut segments: Vec<_> =
-        files.into_iter().map(|(b, p, l)| Arc::new(Segment::unread(p, b, l))).collect();
+    let mut segments = Vec::with_capacity(files.len() + 1);
+    for (base, path, len) in files {
+        let compacted = compacted(&path, base, len)?;
+        segments.push(Arc::new(Segment::unread(path, base, len).with(compacted)));
+    }
     segments.push(Arc::new(Segment::known(path, &end.head, end.len, end.index)));
     let cut = (end.len < len).then_some(end.len);
-    Ok(Some(Recovered { id: end.id, segments, track: end.track, cut, last_len: len, unborn }))
+    Ok(Some(Recovered { id: end.id, segments, track: end.track, cut, last_len: len, leftovers }))
+}
+
+/// What the head of a segment says of compaction, when its name says that it is compacted.
+fn compacted(path: &Path, base: u64, len: u64) -> Result<Option<Compacted>, RecoverError> {
+    let Some(until) = segment::until_of(path) else { return Ok(None) };
+    let mut walk = Walk::open(path, 0, len, HEADERS)?;
+    match read_head(&mut walk, base) {
+        Ok((_, Head { compacted: Some(compacted), .. }, _)) if compacted.until == until => {
+            Ok(Some(compacted))
+        }
+        Ok(_) => {
+            let file = path.display();
+            Err(RecoverError::Damaged(format!("{file} does not say what it stands for")))
+        }
+        Err(Flaw::Io(e)) => Err(RecoverError::Io(e)),
+        Err(Flaw::Bad { at, what, .. }) => {
+            Err(RecoverError::Damaged(format!("{} at byte {at}: {what}", path.display())))
+        }
+    }
 }
 
 /// The end of a last segment.

@@ -3,7 +3,7 @@
 //!
 //! The index is a cache in memory: rebuilt from the frames' headers whenever it is missing.
 
-use crate::files::codec::{Head, SchemaTable, plain_body, schemas_of};
+use crate::files::codec::{Compacted, Head, SchemaTable, plain_body, schemas_of};
 use crate::files::frame::{Flags, Header};
 use crate::files::walk::{Flaw, HEADERS, Walk};
 use rowcast_core::Position;
@@ -24,6 +24,8 @@ pub(crate) struct Segment {
     pub(crate) base: u64,
     /// Position at the end of the segment before; known of the last segment.
     pub(crate) follows: Option<Position>,
+    /// What it stands for, when compaction made it.
+    pub(crate) compacted: Option<Compacted>,
     /// Bytes that are durable; nobody reads further.
     len: AtomicU64,
     index: Mutex<Option<Index>>,
@@ -63,13 +65,20 @@ pub(crate) struct Place {
 impl Segment {
     /// A segment that nobody looked into yet.
     pub(crate) fn unread(path: PathBuf, base: u64, len: u64) -> Self {
-        Self { path, base, follows: None, len: len.into(), index: Mutex::new(None) }
+        let (follows, compacted, index) = (None, None, Mutex::new(None));
+        Self { path, base, follows, compacted, len: len.into(), index }
+    }
+
+    /// The same segment, with what its head says of compaction.
+    pub(crate) fn with(self, compacted: Option<Compacted>) -> Self {
+        Self { compacted, ..self }
     }
 
     /// A segment whose frames are known.
     pub(crate) fn known(path: PathBuf, head: &Header, len: u64, index: Index) -> Self {
         let (base, follows) = (head.base, head.prev);
-        Self { path, base, follows, len: len.into(), index: Mutex::new(Some(index)) }
+        let index = Mutex::new(Some(index));
+        Self { path, base, follows, compacted: None, len: len.into(), index }
     }
 
     fn index(&self) -> MutexGuard<'_, Option<Index>> {
@@ -154,26 +163,47 @@ pub(crate) fn file_name(base: u64) -> String {
     format!("{base:020}.log")
 }
 
+/// The file of the compacted segment that stands for the offsets from `base` to before `until`.
+pub(crate) fn compacted_name(base: u64, until: u64) -> String {
+    format!("{base:020}-{until:020}.log")
+}
+
+/// What a name says: where the segment begins, and where it ends when it is a compacted one.
+fn parse_name(name: &str) -> Option<(u64, Option<u64>)> {
+    let stem = name.strip_suffix(".log")?;
+    let Some((base, until)) = stem.split_once('-') else {
+        let base = stem.parse().ok()?;
+        return (file_name(base) == name).then_some((base, None));
+    };
+    let (base, until) = (base.parse().ok()?, until.parse().ok()?);
+    (compacted_name(base, until) == name && base < until).then_some((base, Some(until)))
+}
+
+/// Where a compacted segment ends, by its name; `None` for a plain one.
+pub(crate) fn until_of(path: &Path) -> Option<u64> {
+    parse_name(path.file_name()?.to_str()?)?.1
+}
+
 /// What a stream's directory holds.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Base, file and length of each segment, in order.
     pub(crate) segments: Vec<(u64, PathBuf, u64)>,
+    /// Segments that a compacted one stands for: it was finished, and they were not yet removed.
+    pub(crate) replaced: Vec<PathBuf>,
     /// What crashes left of segments that were never begun.
     pub(crate) unborn: Vec<PathBuf>,
 }
 
 pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
-    let Listing { mut segments, mut unborn } = Listing::default();
+    let Listing { mut segments, replaced, mut unborn } = Listing::default();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if name.ends_with(".new") {
             unborn.push(entry.path());
-        } else if let Some(base) = name.strip_suffix(".log").and_then(|b| b.parse().ok())
-            && file_name(base) == name
-        {
+        } else if let Some((base, _)) = parse_name(name) {
             match entry.metadata() {
                 Ok(meta) => segments.push((base, entry.path(), meta.len())),
                 // Retention of a running instance was faster than our look.
@@ -183,5 +213,28 @@ pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
         }
     }
     segments.sort_unstable();
-    Ok(Listing { segments, unborn })
+    Ok(without_replaced(Listing { segments, replaced, unborn }))
+}
+
+/// A compacted segment stands for everything that begins where it holds offsets. Of two that begin
+/// at one place, the longer one is the newer one.
+fn without_replaced(listing: Listing) -> Listing {
+    let Listing { segments, mut replaced, unborn } = listing;
+    let mut kept: Vec<(u64, PathBuf, u64)> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let Some(last) = kept.last() else {
+            kept.push(segment);
+            continue;
+        };
+        let (stands_until, until) = (until_of(&last.1), until_of(&segment.1));
+        if segment.0 == last.0 && until > stands_until {
+            replaced.extend(kept.pop().map(|(_, path, _)| path));
+            kept.push(segment);
+        } else if stands_until.is_some_and(|end| segment.0 < end) {
+            replaced.push(segment.1);
+        } else {
+            kept.push(segment);
+        }
+    }
+    Listing { segments: kept, replaced, unborn }
 }

@@ -1,6 +1,7 @@
 //! One open stream: its writer's thread, and what callers ask of it.
 
 use crate::config::LogConfig;
+use crate::files::compactor::{Compactor, Orders};
 use crate::files::disk::Disk;
 use crate::files::queue::{Queue, Work};
 use crate::files::reader::{self, ReadError};
@@ -22,7 +23,8 @@ use tokio::sync::{oneshot, watch};
 pub(crate) struct Stream {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    orders: Arc<Orders>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Stream {
@@ -51,15 +53,33 @@ impl Stream {
         let shared = Arc::new(shared);
         let last = shared.track().position;
         let queue = Arc::new(Queue::new(name.clone(), config.queue.0, last));
+        let orders = Arc::new(Orders::default());
+        let compactor = Compactor {
+            shared: shared.clone(),
+            queue: queue.clone(),
+            orders: orders.clone(),
+            disk: disk.clone(),
+            config: config.clone(),
+        };
         let writer = Writer::new(shared.clone(), queue.clone(), disk, config).map_err(refused)?;
         let gone = Gone(shared.clone(), queue.clone());
-        let work = move || {
+        let write = move || {
             let _gone = gone;
             writer.run();
         };
-        let thread = std::thread::Builder::new().name(format!("log {name}")).spawn(work);
-        let thread = Mutex::new(Some(thread.map_err(refused)?));
-        Ok(Self { shared, queue, thread })
+        // Made first, so that whatever fails below closes what was begun.
+        let stream = Self { shared, queue, orders, threads: Mutex::default() };
+        let spawn = |what: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(format!("{what} {name}")).spawn(work)
+        };
+        for (what, work) in [
+            ("log", Box::new(write) as Box<dyn FnOnce() + Send>),
+            ("compact", Box::new(move || compactor.run())),
+        ] {
+            let thread = spawn(what, work).map_err(refused)?;
+            stream.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(stream)
     }
 
     fn closed(&self) -> LogError {
@@ -82,13 +102,14 @@ impl Stream {
         let mut end = self.shared.end.subscribe();
         loop {
             let closed = end.borrow_and_update().closed;
-            let batches = match self.shared.find(at, max)? {
+            let (found, complete_history) = self.shared.find(at, max)?;
+            let batches = match found {
                 Found::Cached(batches) => batches,
                 Found::OnDisk(segments) => {
                     let read = move || reader::read(&segments, at, max);
                     match tokio::task::spawn_blocking(read).await {
                         Ok(Ok(batches)) => batches,
-                        Ok(Err(e)) if self.was_trimmed(&e, at, max) => continue,
+                        Ok(Err(e)) if self.was_replaced(&e) => continue,
                         Ok(Err(e)) => return Err(self.read_error(e)),
                         Err(_) => return Err(self.closed()),
                     }
@@ -100,7 +121,7 @@ impl Stream {
                 }
             };
             return match batches.last().map(Stored::end) {
-                Some(next) => Ok(Chunk { batches, next }),
+                Some(next) => Ok(Chunk { batches, next, complete_history }),
                 None => {
                     let what = format!("no frame holds offset {at}");
                     Err(LogError::Damaged { stream: self.shared.name.clone(), what })
@@ -109,10 +130,10 @@ impl Stream {
         }
     }
 
-    /// Whether retention took the file away while it was read.
-    fn was_trimmed(&self, e: &ReadError, at: Offset, max: ByteSize) -> bool {
+    /// Whether retention or compaction took the file away while it was read.
+    fn was_replaced(&self, e: &ReadError) -> bool {
         let missing = matches!(&e.flaw, Flaw::Io(e) if e.kind() == io::ErrorKind::NotFound);
-        missing && self.shared.find(at, max).is_err()
+        missing && !self.shared.segments().iter().any(|s| s.path == e.path)
     }
 
     fn read_error(&self, e: ReadError) -> LogError {
@@ -157,6 +178,12 @@ impl Stream {
         trimmed.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
+    pub(crate) async fn compact(&self, upto: Offset) -> Result<Offset, LogError> {
+        let (done, compacted) = oneshot::channel();
+        self.orders.give(upto, done).ok_or_else(|| self.closed())?;
+        compacted.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
     #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Arc<crate::files::segment::Segment>> {
         self.shared.segments()
@@ -164,14 +191,18 @@ impl Stream {
 
     /// Takes no more; the writer ends once it has written what waits.
     pub(crate) fn close(&self) {
+        self.orders.close();
         self.queue.close();
     }
 
-    /// Waits for the writer's end. Blocks.
+    /// Waits for the threads' end. Blocks.
     pub(crate) fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|t| t.join().is_err()) {
-            tracing::error!(stream = %self.shared.name, "the log's writer panicked");
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(stream = %self.shared.name, "a thread of the log panicked");
+            }
         }
     }
 }
@@ -215,8 +246,8 @@ fn mend(
     }
     // A killed process leaves whole frames behind that no sync covered yet.
     file.sync()?;
-    for unborn in &found.unborn {
-        disk.remove(unborn)?;
+    for leftover in &found.leftovers {
+        disk.remove(leftover)?;
     }
     // A name that a crash left behind is durable only from here on.
     disk.sync_dir(&dir)?;

@@ -1,3 +1,4 @@
+mod compact;
 mod conformance;
 mod crash;
 mod damage;

@@ -100,6 +100,24 @@ impl Shared {
         ends
     }
 
+    /// Puts what compaction made of the oldest segments in their place. `false` when they are no
+    /// longer the ones it was made of.
+    pub(crate) fn replace(&self, inputs: &[Arc<Segment>], compacted: &Arc<Segment>) -> bool {
+        let mut view = self.view();
+        if !view.begins_with(inputs) {
+            return false;
+        }
+        view.segments.splice(..inputs.len(), [compacted.clone()]);
+        let until = view.history().compacted;
+        view.cache.forget_before(until);
+        true
+    }
+
+    /// Whether these are the oldest segments, and not all of them.
+    pub(crate) fn begins_with(&self, segments: &[Arc<Segment>]) -> bool {
+        self.view().begins_with(segments)
+    }
+
     /// Takes the segments that end at or before `keep` out of view; the last one stays.
     pub(crate) fn forget_before(&self, keep: Offset) -> Vec<Arc<Segment>> {
         let mut view = self.view();
@@ -110,6 +128,7 @@ impl Shared {
 
     pub(crate) fn tail(&self) -> Tail {
         let view = self.view();
+        let history = view.history();
         Tail {
             log: self.id,
             first: view.first(),
@@ -118,11 +137,15 @@ impl Shared {
             snapshots: view.track.snapshots(),
             schemas: view.track.schemas(),
             bytes: view.segments.iter().map(|s| s.len()).sum(),
+            compacted: history.compacted,
+            complete_history: history.complete,
         }
     }
 
-    pub(crate) fn find(&self, at: Offset, max: ByteSize) -> Result<Found, LogError> {
+    /// Where to read, and from which offset on every delete is there.
+    pub(crate) fn find(&self, at: Offset, max: ByteSize) -> Result<(Found, Offset), LogError> {
         let view = self.view();
+        let complete = view.history().complete;
         let stream = || self.name.clone();
         let (first, next) = (view.first(), view.track.next);
         if at < first {
@@ -132,15 +155,15 @@ impl Shared {
             return Err(LogError::Ahead { stream: stream(), at, next });
         }
         if at == next {
-            return Ok(Found::End);
+            return Ok((Found::End, complete));
         }
         let cached = view.cache.read(at, max);
         if !cached.is_empty() {
-            return Ok(Found::Cached(cached));
+            return Ok((Found::Cached(cached), complete));
         }
         let after = view.segments.partition_point(|s| s.base <= at.0);
         let from = view.segments.iter().skip(after.saturating_sub(1));
-        Ok(Found::OnDisk(from.take(SEGMENTS_A_READ).cloned().collect()))
+        Ok((Found::OnDisk(from.take(SEGMENTS_A_READ).cloned().collect()), complete))
     }
 
     pub(crate) fn close(&self) {
@@ -148,7 +171,28 @@ impl Shared {
     }
 }
 
+/// What compaction did to a stream.
+#[derive(Debug, Clone, Copy)]
+struct History {
+    compacted: Offset,
+    complete: Offset,
+}
+
 impl View {
+    fn history(&self) -> History {
+        let first = self.first();
+        let by = self.segments.first().and_then(|s| s.compacted);
+        History {
+            compacted: by.map_or(first, |c| Offset(c.until)),
+            complete: by.map_or(first, |c| Offset(c.complete_history)),
+        }
+    }
+
+    fn begins_with(&self, segments: &[Arc<Segment>]) -> bool {
+        segments.len() < self.segments.len()
+            && segments.iter().zip(&self.segments).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     fn first(&self) -> Offset {
         Offset(self.segments.first().map_or(self.track.next.0, |s| s.base))
     }

@@ -6,7 +6,7 @@ use crate::files::codec::{Encoder, Head, SchemaTable};
 use crate::files::disk::{Disk, DiskFile, write_all_at};
 use crate::files::durable::{self, Durable};
 use crate::files::frame::{BODY_MAX, Flags, HEADER, Header};
-use crate::files::queue::{Append, Next, Queue};
+use crate::files::queue::{Append, Next, Queue, Switch};
 use crate::files::segment::{Index, Segment, file_name};
 use crate::files::view::Shared;
 use crate::track::Track;
@@ -54,6 +54,8 @@ pub(crate) struct Writer {
     track: Track,
     encoder: Encoder,
     out: Vec<u8>,
+    /// A sync failed: what the disk holds is unknown, and nothing is built on it until restart.
+    failed: bool,
 }
 
 /// The first segment of a new stream.
@@ -76,9 +78,9 @@ impl Writer {
         let file = disk.open(&segment.path)?;
         let mark = shared.dir.join(durable::FILE);
         let mark = disk.open(&mark).or_else(|_| disk.create(&mark)).ok();
-        let (encoder, out) = (Encoder::default(), Vec::new());
+        let (encoder, out, failed) = (Encoder::default(), Vec::new(), false);
         let mut writer =
-            Self { shared, queue, disk, config, file, mark, segment, track, encoder, out };
+            Self { shared, queue, disk, config, file, mark, segment, track, encoder, out, failed };
         writer.mark_durable();
         Ok(writer)
     }
@@ -91,6 +93,8 @@ impl Writer {
                 Next::Group(group) => self.append(group),
                 Next::Settle(done) => drop(done.send(())),
                 Next::Trim(keep, done) => drop(done.send(self.trim(keep))),
+                Next::Switch(switch) => self.switch(switch),
+                Next::Roll(done) => drop(done.send(self.roll_now())),
                 Next::Idle => self.retain(),
                 Next::End => return,
             }
@@ -122,6 +126,7 @@ impl Writer {
     }
 
     fn fail(&mut self, group: Vec<Append>, e: io::Error) {
+        self.failed = true;
         let (stream, source) = (self.shared.name.clone(), Arc::new(e));
         self.queue.fail(group, LogError::Failed { stream, source });
     }
@@ -163,6 +168,7 @@ impl Writer {
                 durable,
                 until: Some(batch.until),
                 prev,
+                skipped: None,
             };
             self.out[start..start + HEADER].copy_from_slice(&header.encode());
             written.frames.push((base, at));
@@ -212,6 +218,22 @@ impl Writer {
         if self.segment.len() < self.config.segment.0 {
             return Ok(());
         }
+        self.roll()
+    }
+
+    fn roll_now(&mut self) -> Result<(), LogError> {
+        if self.segment.base == self.track.next.0 {
+            return Ok(());
+        }
+        let rolled = if self.failed { Err(WriteError::Refused(unsynced())) } else { self.roll() };
+        rolled.map_err(|e| match e {
+            WriteError::Refused(e) | WriteError::Failed(e) => {
+                LogError::Refused { stream: self.shared.name.clone(), source: Arc::new(e) }
+            }
+        })
+    }
+
+    fn roll(&mut self) -> Result<(), WriteError> {
         // A segment without events is replaced, and its successor follows what it followed.
         let replaced = self.segment.base == self.track.next.0;
         let follows = if replaced { self.segment.follows } else { self.track.position };
@@ -224,9 +246,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives a compacted segment its name, which at once makes it stand for the others, then shows
+    /// it to readers. The others' files are removed by whoever made it.
+    fn switch(&mut self, switch: Switch) {
+        let Switch { inputs, unborn, segment, done } = switch;
+        let take_place = || {
+            if self.failed {
+                return Err(unsynced());
+            }
+            if !self.shared.begins_with(&inputs) {
+                return Ok(false);
+            }
+            self.disk.rename(&unborn, &segment.path)?;
+            self.disk.sync_dir(&self.shared.dir)?;
+            Ok(self.shared.replace(&inputs, &segment))
+        };
+        // Nobody may be listening; the next open removes what is left over.
+        let _ = done.send(take_place());
+    }
+
     /// Removes what the configuration does not keep.
     fn retain(&mut self) {
-        if self.config.keep == Keep::All {
+        if self.config.keep != Keep::Recent {
             return;
         }
         let segments = self.shared.segments();
@@ -278,6 +319,10 @@ impl Writer {
     }
 }
 
+fn unsynced() -> io::Error {
+    io::Error::other("a sync of the log failed before")
+}
+
 /// Makes the segment that follows `track`. It appears under its name only when all of it is
 /// durable. One without events has the name of its successor, which takes its place.
 fn new_segment(
@@ -286,7 +331,12 @@ fn new_segment(
     track: &Track,
     follows: Option<Position>,
 ) -> Result<(Segment, Box<dyn DiskFile>), WriteError> {
-    let head = Head { log: shared.id, schemas: track.schemas(), snapshots: track.snapshots() };
+    let head = Head {
+        log: shared.id,
+        schemas: track.schemas(),
+        snapshots: track.snapshots(),
+        compacted: None,
+    };
     let body = head.encode();
     let header = Header {
         flags: Flags::default().with(Flags::HEAD, true).with(Flags::WHOLE, true),
@@ -298,6 +348,7 @@ fn new_segment(
         durable: 0,
         until: track.position,
         prev: follows,
+        skipped: None,
     };
     let bytes = [header.encode().as_slice(), &body].concat();
     let path = shared.dir.join(file_name(track.next.0));

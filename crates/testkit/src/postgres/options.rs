@@ -28,10 +28,12 @@ pub struct ServerTls {
 
 const DEFAULTS: &[(&str, &str)] = &[
     ("wal_level", "logical"),
-    ("max_wal_senders", "30"),
-    ("max_replication_slots", "30"),
-    ("max_connections", "150"),
+    ("max_wal_senders", "100"),
+    ("max_replication_slots", "300"),
+    ("max_connections", "300"),
     ("max_prepared_transactions", "10"),
+    // As a server should be set up: `check` warns without it.
+    ("max_slot_wal_keep_size", "20GB"),
     ("fsync", "off"),
     ("shared_buffers", "32MB"),
     ("log_line_prefix", "%m [%p] %d "),

@@ -2,9 +2,9 @@
 
 use super::{Arc, Cell, SinkHarness};
 use rowcast_core::{
-    BatchBuilder, Checkpoint, Column, Epoch, Fields, Kind, LogId, Offset, Op, Point, Position,
-    Progress, Projection, RowWriter, Schema, Sink, SinkError, SinkSpec, Stored, Subscription,
-    Value,
+    BatchBuilder, Checkpoint, Column, Epoch, Fields, Kind, Lane, LogId, Offset, Op, ParkEdit,
+    Point, Position, Progress, Projection, RowWriter, Schema, Sink, SinkError, SinkSpec, Stored,
+    Subscription, Value,
 };
 
 /// One value of a test's event.
@@ -105,6 +105,8 @@ pub struct Feed<'a> {
     pub settling: bool,
     /// The schema that events follow.
     pub schema: Arc<Schema>,
+    /// What the next step notes of parked keys.
+    pub parks: Vec<ParkEdit>,
 }
 
 /// A subscription to all of `customer`, into the table `copy`.
@@ -114,15 +116,26 @@ pub fn all(harness: &dyn SinkHarness) -> Subscription {
         into: harness.table("copy"),
         fields: Fields::All,
         create: true,
+        filter: None,
     }
 }
 
 impl<'a> Feed<'a> {
     /// A route with one subscription, connected.
     pub async fn connect(harness: &'a dyn SinkHarness, subscription: Subscription) -> Self {
+        Self::connect_lane(harness, subscription, Lane::Main).await
+    }
+
+    /// One of the route's lanes, connected. A side lane's copies grow towards their fields.
+    pub async fn connect_lane(
+        harness: &'a dyn SinkHarness,
+        subscription: Subscription,
+        lane: Lane,
+    ) -> Self {
         let spec = SinkSpec {
             route: "shop:office".parse().expect("a suite's own name is a name"),
             subscriptions: vec![subscription],
+            lane,
         };
         let mut feed = Self {
             harness,
@@ -134,6 +147,7 @@ impl<'a> Feed<'a> {
             stored: Offset(0),
             settling: false,
             schema: customer(&[]),
+            parks: Vec::new(),
         };
         let found = feed.wants().await.unwrap_or_else(|e| panic!("a sink connects: {e:?}"));
         (feed.at, feed.stored) = (found.next, found.next);
@@ -143,6 +157,16 @@ impl<'a> Feed<'a> {
     /// Asks the target, over the same sink.
     pub async fn wants(&mut self) -> Result<Checkpoint, SinkError> {
         self.sink.wants(self.log).await
+    }
+
+    /// What another sink of this route is made from.
+    pub fn spec(&self) -> SinkSpec {
+        self.spec.clone()
+    }
+
+    /// The route's subscription.
+    pub fn subscription(&self) -> Subscription {
+        self.spec.subscriptions[0].clone()
     }
 
     /// Drops the sink and takes another one.
@@ -163,9 +187,13 @@ impl<'a> Feed<'a> {
             self.spec.route.to.clone(),
             self.spec.subscriptions.clone(),
         );
+        if self.spec.lane == Lane::Side {
+            projection = projection.growing();
+        }
         let settling = self.settling;
         let rows = projection.rows(&[stored], self.at, end, |_, _| settling);
-        let rows = rows.unwrap_or_else(|e| panic!("a suite's own subscription fits: {e:?}"));
+        let mut rows = rows.unwrap_or_else(|e| panic!("a suite's own subscription fits: {e:?}"));
+        rows.parks = std::mem::take(&mut self.parks);
         let progress = Progress { from: self.stored, next: end, position, commit };
         self.sink.apply(&rows, progress).await?;
         self.at = end;

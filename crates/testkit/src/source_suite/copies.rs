@@ -63,6 +63,8 @@ impl Copies {
 
     fn follow(&mut self, batch: &Batch) {
         if batch.fresh {
+            // As a log does: what was complete belongs to the history that was given up.
+            self.snapshots.clear();
             self.open = false;
         } else if let Some(position) = self.position {
             let ordered = batch.until.is_at_or_after(&position);

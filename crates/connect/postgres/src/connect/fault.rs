@@ -93,4 +93,30 @@ mod tests {
             assert_eq!(by_state(state), Fault::Setup, "{state}");
         }
     }
+
+    #[test]
+    fn every_class_of_states_has_its_kind_of_trouble() {
+        let data = ["21", "22", "23", "38", "39", "44", "54", "P0"];
+        let outage = ["08", "40", "53", "57", "58", "72", "HV", "XX"];
+        let schema = ["2B", "3F", "42"];
+        let setup = [
+            "00", "01", "02", "03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "24",
+            "25", "26", "27", "28", "2D", "2F", "34", "3B", "3D", "55", "F0",
+        ];
+        let all = [
+            (&data[..], Fault::Data),
+            (&outage, Fault::Outage),
+            (&schema, Fault::Schema),
+            (&setup, Fault::Setup),
+        ];
+        for (classes, kind) in all {
+            for class in classes {
+                assert_eq!(by_state(&format!("{class}999")), kind, "class {class}");
+            }
+        }
+        // What surrounds a row is never the row's fault.
+        for state in ["53100", "53200", "53300", "40P01", "57014", "55P03", "25006", "42501"] {
+            assert_ne!(by_state(state), Fault::Data, "{state}");
+        }
+    }
 }

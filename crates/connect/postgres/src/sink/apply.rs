@@ -2,14 +2,16 @@
 //! nothing has to be known in between, so that a small batch costs one round trip.
 
 use super::checkpoint::{self, Place};
-use super::errors::Who;
+use super::errors::{Who, of_change};
 use super::merge::{Part, Unmerged, parts};
+use super::parked;
 use super::pipe::{At, Fail, Pipe};
+use super::table::TableName;
 use super::targets::Targets;
 use super::write::{self, ByShape};
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{ChangeOp, Checkpoint, Progress, Row, Rows, SinkError, Value};
-use std::collections::HashSet;
+use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Value};
+use std::collections::{HashMap, HashSet};
 
 /// Changes up to which merging and sets cost more than they save.
 const ONE_BY_ONE_MAX: usize = 24;
@@ -18,7 +20,7 @@ const ONE_BY_ONE_MAX: usize = 24;
 #[derive(Debug)]
 pub(super) struct Live {
     session: Session,
-    place: Place,
+    pub(super) place: Place,
     who: Who,
     /// The checkpoint as it is committed.
     committed: Checkpoint,
@@ -41,6 +43,8 @@ enum Mode {
     /// As merged, but first every row that gets a new unique value gives up its old one: for rows
     /// that trade values in one statement of the source, whose rules wait for its end.
     Untangled,
+    /// As untangled, but row by row: names the row that does not fit.
+    Singly,
 }
 
 impl Live {
@@ -56,6 +60,22 @@ impl Live {
             fresh_targets: false,
             broken: false,
         }
+    }
+
+    /// The session is in a transaction that holds the checkpoint's row; applies go on in it.
+    pub(super) fn held(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// Where rows of these tables go instead of into them.
+    pub(super) fn beside(&mut self, builds: HashMap<String, TableName>) {
+        self.targets.beside = builds;
+    }
+
+    /// The session, between transactions.
+    pub(super) fn idle(&self) -> Result<&Session, SinkError> {
+        if self.open { Err(self.who.bug("a transaction is open")) } else { Ok(&self.session) }
     }
 
     /// Whether the session is in a state we know.
@@ -77,7 +97,7 @@ impl Live {
             self.ensure_first(rows, no_copy).await?;
         }
         let small = rows.changes.len() <= ONE_BY_ONE_MAX;
-        let first = if small { Mode::InOrder } else { Mode::Merged };
+        let first = if small || rows.at_once { Mode::InOrder } else { Mode::Merged };
         let mut result = self.attempt(rows, progress, first, no_copy).await;
         if let Err(fail) = &result
             && first == Mode::Merged
@@ -91,10 +111,15 @@ impl Live {
             && is_duplicate(fail)
             && self.undo_attempt().await
         {
-            // What the rows say one by one names the row at fault, so that error stays.
             match self.attempt(rows, progress, Mode::Untangled, no_copy).await {
                 Err(Fail::Server { error, .. }) if fault(&error) == Fault::Outage => {
                     result = Err(Fail::Server { at: At::Begin, error });
+                }
+                // Only in order can they be written: that error stays.
+                Err(Fail::Unmerged(_)) => {}
+                // Another row may be at fault than the one that waits for its value.
+                Err(_) if self.undo_attempt().await => {
+                    result = self.attempt(rows, progress, Mode::Singly, no_copy).await;
                 }
                 Err(_) => {}
                 Ok(()) => result = Ok(()),
@@ -112,6 +137,11 @@ impl Live {
             }
             Err(fail) => Err(self.explain(rows, fail, no_copy).await),
         }
+    }
+
+    /// What is parked on the route.
+    pub(super) async fn parked(&self) -> Result<Vec<Parked>, SinkError> {
+        parked::read(&self.session, &self.place, &self.who).await
     }
 
     /// The first shape of every subscription, outside any transaction. A later shape of the same
@@ -139,8 +169,12 @@ impl Live {
         no_copy: &HashSet<String>,
     ) -> Result<(), Fail> {
         let mut pipe = Pipe::new(&self.session);
-        pipe.simple(At::Begin, begin(self.open, self.targets.deferrable, self.seen, progress))
-            .await?;
+        let rules = match (self.targets.deferrable, rows.at_once) {
+            (false, _) => "",
+            (true, false) => "; SET CONSTRAINTS ALL DEFERRED",
+            (true, true) => "; SET CONSTRAINTS ALL IMMEDIATE",
+        };
+        pipe.simple(At::Begin, begin(self.open, rules, self.seen, progress)).await?;
         let mut by_shape: ByShape =
             rows.shapes.iter().map(|s| self.targets.known(&s.shape)).collect();
         for part in parts(rows) {
@@ -162,8 +196,10 @@ impl Live {
             let targets = &mut self.targets;
             let many = (to - from) as usize > ONE_BY_ONE_MAX;
             let alone = matches!(part, Part::Alone(_));
-            if !alone && (mode == Mode::Untangled || (mode == Mode::Merged && many)) {
-                let way = (&by_shape, mode == Mode::Untangled);
+            let untangle = matches!(mode, Mode::Untangled | Mode::Singly);
+            if !alone && (untangle || (mode == Mode::Merged && many)) {
+                let way = write::Way { untangle, singly: mode == Mode::Singly };
+                let way = (&by_shape, way);
                 write::merged(&mut pipe, targets, way, rows, from..to).await?;
             } else {
                 write::in_order(&mut pipe, targets, &by_shape, rows, from..to).await?;
@@ -173,6 +209,11 @@ impl Live {
             pipe.drain().await?;
             self.fresh_targets = true;
             self.targets.ensure(&self.session, &used.shape, &self.who).await?;
+        }
+        if !rows.parks.is_empty() {
+            pipe.drain().await?;
+            let noted = parked::write(&self.session, &self.place, &rows.parks).await;
+            noted.map_err(|e| self.who.statement("noting parked keys", e))?;
         }
         if self.open {
             // A commit sent behind a set that fails would roll back the applies before this one.
@@ -209,7 +250,7 @@ impl Live {
     /// A rollback takes back tables and columns too, so what we know of them is wrong.
     fn forget_fresh_targets(&mut self) {
         if self.fresh_targets {
-            self.targets = Targets::default();
+            self.targets = self.targets.anew();
             self.fresh_targets = false;
         }
     }
@@ -245,7 +286,7 @@ impl Live {
             self.broken = true;
         }
         if matches!(error, SinkError::Schema { .. } | SinkError::Setup { .. }) {
-            self.targets = Targets::default();
+            self.targets = self.targets.anew();
         }
         error
     }
@@ -263,9 +304,9 @@ impl Live {
                     let op = rows.changes[index as usize].op;
                     if matches!(op, ChangeOp::Patch | ChangeOp::Rekey) && is_zero_division(&error) {
                         let what = "the copy lacks the row that a change was made to";
-                        who.data(&table, key, what, None)
+                        of_change(who.data(&table, key, what, None), index)
                     } else {
-                        who.row(&table, key, error)
+                        of_change(who.row(&table, key, error), index)
                     }
                 }
                 At::Set(target) => who.row(&self.targets.list[target].table, None, error),
@@ -276,7 +317,7 @@ impl Live {
             },
             Fail::Unfit { change, what } => {
                 let (table, key) = self.name(rows, change);
-                who.data(&table, key, what, None)
+                of_change(who.data(&table, key, what, None), change)
             }
             Fail::Unmerged(Unmerged::Malformed) => who.bug("a packed row is malformed"),
             Fail::Unmerged(Unmerged::Tangled) => who.bug("changes in order do not apply in order"),
@@ -289,24 +330,21 @@ impl Live {
     fn name(&self, rows: &Rows, index: u32) -> (String, Option<String>) {
         let change = &rows.changes[index as usize];
         let shape = rows.shape(change);
-        let row = match change.op {
-            ChangeOp::Delete | ChangeOp::Rekey => rows.before(change),
-            _ => rows.after(change),
-        };
+        let row = rows.found_by(change);
         let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
         let table = self.targets.known(shape).map(|t| self.targets.list[t].table.clone());
         (table.unwrap_or_else(|| shape.into.clone()), key_text(row, &sources))
     }
 }
 
-fn begin(open: bool, deferrable: bool, seen: Checkpoint, progress: &Progress) -> String {
+fn begin(open: bool, rules: &str, seen: Checkpoint, progress: &Progress) -> String {
     // One message: when the first statement of it fails, the rest of it is not run.
     let from = if open { seen } else { Checkpoint { next: progress.from, ..seen } };
     let step = checkpoint::step(from, progress);
-    match (open, deferrable) {
-        (true, _) => format!("SAVEPOINT rowcast_apply; {step}"),
-        (false, false) => format!("BEGIN READ WRITE; {step}"),
-        (false, true) => format!("BEGIN READ WRITE; {step}; SET CONSTRAINTS ALL DEFERRED"),
+    if open {
+        format!("SAVEPOINT rowcast_apply; {step}")
+    } else {
+        format!("BEGIN READ WRITE; {step}{rules}")
     }
 }
 

@@ -85,8 +85,10 @@ async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio
             return Ok(good(SUBJECT, "will be made at the first run"));
         }
         let mut statements: Vec<_> = SETUP.iter().map(|s| s.to_string()).collect();
-        statements.push(format!("GRANT USAGE ON SCHEMA rowcast TO {user}"));
-        statements.push(format!("GRANT SELECT, INSERT, UPDATE ON rowcast.checkpoint TO {user}"));
+        statements.push(format!("GRANT USAGE, CREATE ON SCHEMA rowcast TO {user}"));
+        statements.push(format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member, rowcast.parked TO {user}"
+        ));
         let found = bad(
             SUBJECT,
             "is missing, and Rowcast's user may not make it",
@@ -102,8 +104,8 @@ async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio
         return Ok(found.with_fix(
             false,
             vec![
-                format!("GRANT USAGE ON SCHEMA rowcast TO {user}"),
-                format!("GRANT SELECT, INSERT, UPDATE ON rowcast.checkpoint TO {user}"),
+                format!("GRANT USAGE, CREATE ON SCHEMA rowcast TO {user}"),
+                format!("GRANT SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member TO {user}"),
             ],
         ));
     }

@@ -1,8 +1,11 @@
 //! The checkpoint: one row for each route, in the target, moved in the transaction that writes the rows.
 
 use super::errors::Who;
+use super::parked;
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{Checkpoint, Epoch, LogId, Offset, Position, Progress, RouteId, SinkError};
+use rowcast_core::{
+    Checkpoint, Epoch, Lane, LogId, Offset, Position, Progress, RouteId, SinkError,
+};
 
 /// What makes room for checkpoints; printed when we may not run it ourselves.
 pub(super) const SETUP: &[&str] = &[
@@ -12,15 +15,32 @@ pub(super) const SETUP: &[&str] = &[
      updated_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)",
     "COMMENT ON TABLE rowcast.checkpoint IS 'How far Rowcast has brought each route; moved in the \
      same transaction as the rows'",
+    "CREATE TABLE IF NOT EXISTS rowcast.member (route text, copy text, entity text NOT NULL, \
+     definition text NOT NULL, state text NOT NULL, start bigint NOT NULL, log text NOT NULL, \
+     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (route, copy))",
+    "COMMENT ON TABLE rowcast.member IS 'Which copies the checkpoint of a route covers, and which \
+     are being built beside them'",
+    parked::TABLE,
 ];
 
 /// Which row is ours, and how to tell ourselves from another writer.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) route: RouteId,
+    pub(super) lane: Lane,
     pub(super) log: LogId,
     /// Made anew for each sink. A checkpoint that carries it was moved by us.
     pub(super) writer: String,
+}
+
+impl Place {
+    /// The checkpoint's name.
+    pub(super) fn key(&self, lane: Lane) -> String {
+        match lane {
+            Lane::Main => self.route.to_string(),
+            Lane::Side => format!("{} (side)", self.route),
+        }
+    }
 }
 
 /// Makes the table when it is missing, the row when it is missing, and reads it. Waits for a commit
@@ -31,20 +51,25 @@ pub(super) async fn read(
     who: &Who,
 ) -> Result<Checkpoint, SinkError> {
     ensure_table(session, who).await?;
-    let route = place.route.to_string();
+    let route = place.key(place.lane);
     let log = place.log.to_string();
     let read = async {
+        let select =
+            "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
+        if place.lane == Lane::Side {
+            // Made, and taken away, by the main lane's marks and by the join.
+            return session.query_opt(select, &[&route]).await;
+        }
         let insert = "INSERT INTO rowcast.checkpoint (route, log, next) VALUES ($1, $2, 0) \
                       ON CONFLICT (route) DO NOTHING";
         session.execute(insert, &[&route, &log]).await?;
         let adopt = "UPDATE rowcast.checkpoint SET log = $2 \
                      WHERE route = $1 AND log <> $2 AND next = 0 AND epoch IS NULL";
         session.execute(adopt, &[&route, &log]).await?;
-        let select =
-            "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
-        session.query_one(select, &[&route]).await
+        session.query_one(select, &[&route]).await.map(Some)
     };
     let row = read.await.map_err(|e| who.statement("reading rowcast.checkpoint", e))?;
+    let Some(row) = row else { return Ok(Checkpoint { next: Offset(0), position: None }) };
     let (stored, epoch): (String, Option<String>) = (row.get(0), row.get(1));
     if stored != log {
         return Err(other_log(who, &route, &stored, &log));
@@ -67,15 +92,24 @@ pub(super) async fn read(
 }
 
 async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
-    let found = "SELECT to_regclass('rowcast.checkpoint') IS NOT NULL, \
-                 to_regnamespace('rowcast') IS NOT NULL";
+    let found = "SELECT to_regnamespace('rowcast') IS NOT NULL, \
+                 to_regclass('rowcast.checkpoint') IS NOT NULL, \
+                 to_regclass('rowcast.member') IS NOT NULL, \
+                 to_regclass('rowcast.parked') IS NOT NULL";
     let row = session.query_one(found, &[]).await;
     let row = row.map_err(|e| who.statement("looking for rowcast.checkpoint", e))?;
-    if row.get(0) {
-        return Ok(());
-    }
-    // `IF NOT EXISTS` asks for the right to create even when the schema is there.
-    let statements = if row.get(1) { &SETUP[1..] } else { SETUP };
+    // `IF NOT EXISTS` asks for the right to create even when there is nothing to create.
+    let statements: Vec<_> = match (row.get(0), row.get(1), row.get(2), row.get(3)) {
+        (_, true, true, true) => return Ok(()),
+        (false, ..) => SETUP.to_vec(),
+        (true, checkpoint, member, parked) => {
+            let (first, rest) = SETUP[1..].split_at(2);
+            let (second, third) = rest.split_at(2);
+            let missing = [(checkpoint, first), (member, second), (parked, third)];
+            let missing = missing.into_iter().filter(|(there, _)| !there);
+            missing.flat_map(|(_, statements)| statements.iter().copied()).collect()
+        }
+    };
     let Err(error) = session.batch_execute(&statements.join(";")).await else { return Ok(()) };
     match (fault(&error), error.code().map(|c| c.code())) {
         // Two routes began at the same moment; the other one made it.
@@ -83,10 +117,12 @@ async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
             Err(who.unreachable(error))
         }
         _ => Err(who.setup(
-            "there is no table rowcast.checkpoint, and Rowcast may not make it",
+            "there is no table rowcast.checkpoint, rowcast.member or rowcast.parked, and Rowcast may \
+             not make it",
             format!(
-                "run this as somebody who may: {}; then GRANT USAGE ON SCHEMA rowcast and GRANT \
-                 SELECT, INSERT, UPDATE ON rowcast.checkpoint to Rowcast's user",
+                "run this as somebody who may: {}; then GRANT USAGE, CREATE ON SCHEMA rowcast and GRANT \
+                 SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member, rowcast.parked to \
+                 Rowcast's user",
                 SETUP.join("; ")
             ),
             Some(error.into()),
@@ -117,7 +153,7 @@ pub(super) fn prepare(place: &Place) -> String {
          updated_at = statement_timestamp() WHERE route = {} AND log = {} AND next = $4 \
          AND epoch IS NOT DISTINCT FROM $5 RETURNING 1) SELECT 1 / count(*) FROM moved",
         literal(&place.writer),
-        literal(&place.route.to_string()),
+        literal(&place.key(place.lane)),
         literal(&place.log.to_string()),
     )
 }
@@ -139,7 +175,7 @@ pub(super) async fn moved(
     from: Offset,
     who: &Who,
 ) -> Result<SinkError, tokio_postgres::Error> {
-    let route = place.route.to_string();
+    let route = place.key(place.lane);
     let select = "SELECT log, next, writer FROM rowcast.checkpoint WHERE route = $1";
     let Some(row) = session.query_opt(select, &[&route]).await? else {
         let what = "it was removed while the route ran";
@@ -160,7 +196,7 @@ pub(super) async fn moved(
     ))
 }
 
-fn read_epoch(text: &str) -> Option<Epoch> {
+pub(super) fn read_epoch(text: &str) -> Option<Epoch> {
     let (identity, birth) = text.split_once('-')?;
     let number = |t| u64::from_str_radix(t, 16).ok();
     Some(Epoch { identity: number(identity)?, birth: number(birth)? })

@@ -13,13 +13,23 @@ use tracing::{info, warn};
 /// Times to look again because somebody else made the same table at the same moment.
 const LOOKS_MAX: usize = 3;
 
-/// A target that fits. Runs in the session's open transaction, if it has one.
+/// A target that fits, in a build table when there is one to take its rows. Runs in the session's
+/// open transaction, if it has one.
 pub(super) async fn target(
     session: &Session,
     shape: &Arc<Shape>,
+    beside: Option<&TableName>,
     who: &Who,
 ) -> Result<Target, SinkError> {
-    let name = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
+    let live = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
+    let (name, shape) = match beside {
+        None => (live, shape.clone()),
+        Some(build) => {
+            let live = Table::find(session, &live, who).await?;
+            (build.clone(), Arc::new(fit::for_build(shape, live.as_ref())))
+        }
+    };
+    let shape = &shape;
     let mut looks = 0;
     let table = loop {
         looks += 1;

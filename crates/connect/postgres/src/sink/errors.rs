@@ -114,6 +114,7 @@ impl Who {
             service: self.route.to.clone(),
             table: table.to_string(),
             key,
+            change: None,
             what: what.into(),
             help: "change the row at its source, or the rule at the table, so that they fit (a \
                    rule that is DEFERRABLE is looked at by the commit only); nothing after it is \
@@ -122,6 +123,14 @@ impl Who {
             source,
         }
     }
+}
+
+/// Says which change an error is about.
+pub(super) fn of_change(mut error: SinkError, index: u32) -> SinkError {
+    if let SinkError::Data { change, .. } = &mut error {
+        *change = Some(index);
+    }
+    error
 }
 
 /// The server's message, where it can only speak of tables and roles.

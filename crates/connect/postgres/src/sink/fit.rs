@@ -28,6 +28,23 @@ pub(super) fn create(shape: &Shape, name: &TableName) -> String {
     format!("CREATE TABLE IF NOT EXISTS {} ({})", name.sql(), parts.join(", "))
 }
 
+/// A shape for a build table: it may be made, and each of its columns has the type of the copy's
+/// own, where that takes the values, so that the swap casts nothing.
+pub(super) fn for_build(shape: &Shape, live: Option<&Table>) -> Shape {
+    let mut build = Shape { create: true, all_fields: true, ..shape.clone() };
+    build.generated.clear();
+    if !types::is_native(shape) {
+        return build;
+    }
+    for column in &mut build.columns {
+        let there = live.and_then(|t| t.column(&column.name));
+        if let Some(there) = there.filter(|t| types::takes(shape, column, &t.native)) {
+            column.column.native = there.native.clone();
+        }
+    }
+    build
+}
+
 /// The statement that adds a column which the source computes. It fails when the copy lacks one of
 /// the columns it is computed from.
 pub(super) fn add_generated(name: &TableName, generated: &Generated) -> String {

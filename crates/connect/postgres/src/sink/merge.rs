@@ -63,7 +63,7 @@ pub(super) struct Merged<'a> {
 /// The rows of a table, by what has to be done with them.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
-    /// Changes whose `before` key has to go.
+    /// Changes whose key has to go.
     pub(super) deletes: Vec<u32>,
     /// Whole rows whose key is new.
     pub(super) fresh: Vec<Entry>,
@@ -113,7 +113,7 @@ impl<'a> Merged<'a> {
                 self.patches.push((index, entry.newest));
                 entry.newest = (self.patches.len() - 1) as u32;
             }
-            ChangeOp::Delete => {
+            ChangeOp::Delete | ChangeOp::Leave => {
                 *entry = Entry { state: State::Deleted, base: index, newest: NONE };
             }
             ChangeOp::Rekey | ChangeOp::Truncate => return Err(Unmerged::Tangled),
@@ -179,7 +179,7 @@ impl<'a> Image<'a> {
         } else {
             let change = &rows.changes[entry.base as usize];
             let row = match entry.state {
-                State::Deleted => rows.before(change),
+                State::Deleted => rows.found_by(change),
                 State::Whole { .. } | State::Patch => rows.after(change),
             };
             row.unpack(&mut self.values)?;

@@ -2,6 +2,7 @@
 
 use super::ensure;
 use super::errors::Who;
+use super::table::TableName;
 use super::target::Target;
 use crate::connect::Session;
 use rowcast_core::{SchemaId, Shape, SinkError};
@@ -19,6 +20,8 @@ pub(super) struct Targets {
     pub(super) parents_first: Vec<usize>,
     /// Some constraint of some table may wait for the commit.
     pub(super) deferrable: bool,
+    /// The build tables that take the rows of these tables, named as subscriptions do.
+    pub(super) beside: HashMap<String, TableName>,
 }
 
 const FOREIGN_KEYS: &str = "
@@ -26,6 +29,11 @@ const FOREIGN_KEYS: &str = "
     WHERE conrelid = ANY ($1) AND (contype = 'f' OR condeferrable)";
 
 impl Targets {
+    /// Nothing looked at yet.
+    pub(super) fn anew(&self) -> Self {
+        Self { beside: self.beside.clone(), ..Self::default() }
+    }
+
     /// The target of a shape that was ensured.
     pub(super) fn known(&self, shape: &Shape) -> Option<usize> {
         self.by_shape.get(&(shape.schema, shape.subscription)).copied()
@@ -41,7 +49,8 @@ impl Targets {
         if let Some(known) = self.known(shape) {
             return Ok(known);
         }
-        let target = ensure::target(session, shape, who).await?;
+        let beside = self.beside.get(&shape.into);
+        let target = ensure::target(session, shape, beside, who).await?;
         self.tell_gone(shape);
         self.list.push(target);
         let index = self.list.len() - 1;
@@ -67,17 +76,26 @@ impl Targets {
 
     async fn sort(&mut self, session: &Session) -> Result<(), tokio_postgres::Error> {
         let oids: Vec<u32> = self.list.iter().map(|t| t.oid).collect();
-        let mut references = Vec::new();
-        self.deferrable = false;
-        for row in session.query(FOREIGN_KEYS, &[&oids]).await? {
-            self.deferrable |= row.get::<_, bool>(2);
-            if row.get(3) {
-                references.push((row.get::<_, u32>(0), row.get::<_, u32>(1)));
-            }
-        }
-        self.parents_first = parents_first(&oids, &references);
+        (self.parents_first, self.deferrable) = order(session, &oids).await?;
         Ok(())
     }
+}
+
+/// Indexes of tables, parents before children; and whether some constraint of theirs may wait for
+/// the commit.
+pub(super) async fn order(
+    session: &Session,
+    oids: &[u32],
+) -> Result<(Vec<usize>, bool), tokio_postgres::Error> {
+    let mut references = Vec::new();
+    let mut deferrable = false;
+    for row in session.query(FOREIGN_KEYS, &[&oids]).await? {
+        deferrable |= row.get::<_, bool>(2);
+        if row.get(3) {
+            references.push((row.get::<_, u32>(0), row.get::<_, u32>(1)));
+        }
+    }
+    Ok((parents_first(oids, &references), deferrable))
 }
 
 /// Indexes of tables, each after those it refers to; where references go round in a circle, in the

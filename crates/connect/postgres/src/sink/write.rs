@@ -75,8 +75,8 @@ fn single<'a>(
     let mut params = Vec::with_capacity(target.columns.len() + target.key.len());
     let mut key_of = None;
     let job = match change.op {
-        ChangeOp::Delete => {
-            key_of = Some(rows.before(change));
+        ChangeOp::Delete | ChangeOp::Leave => {
+            key_of = Some(rows.found_by(change));
             Job::Delete
         }
         ChangeOp::Create | ChangeOp::Read | ChangeOp::Update | ChangeOp::Truncate => {
@@ -100,7 +100,7 @@ fn single<'a>(
                     params.push(Param::new(column.form, value).map_err(unfit)?);
                 }
             }
-            key_of = Some(if rekey { rows.before(change) } else { rows.after(change) });
+            key_of = Some(rows.found_by(change));
             Job::Patch { mask, strict }
         }
     };
@@ -115,13 +115,22 @@ fn single<'a>(
     Ok(Some((job, params)))
 }
 
+/// How merged changes are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// Unique values are given up before they are given anew.
+    pub(super) untangle: bool,
+    /// Each row by itself, so that an error names its change.
+    pub(super) singly: bool,
+}
+
 /// Merges the changes of a range and writes what is left in sets: what goes first, children before
 /// parents; then what stays, parents before children. When told to untangle, unique values are given
 /// up before they are given anew.
 pub(super) async fn merged(
     pipe: &mut Pipe<'_>,
     targets: &mut Targets,
-    (by_shape, untangle): (&ByShape, bool),
+    (by_shape, Way { untangle, singly }): (&ByShape, Way),
     rows: &Rows,
     range: std::ops::Range<u32>,
 ) -> Result<(), Fail> {
@@ -143,13 +152,13 @@ pub(super) async fn merged(
     }
     let order = targets.parents_first.clone();
     for &t in order.iter().rev() {
-        let writer = Writer { pipe, target: &mut targets.list[t], number: t, rows };
+        let writer = Writer { pipe, target: &mut targets.list[t], number: t, rows, singly };
         writer.deletes(&sets[t].deletes).await?;
     }
     for &t in &order {
         let Some((merged, strict)) = &tables[t] else { continue };
         let sets = &mut sets[t];
-        let mut writer = Writer { pipe, target: &mut targets.list[t], number: t, rows };
+        let mut writer = Writer { pipe, target: &mut targets.list[t], number: t, rows, singly };
         if untangle {
             writer.freed(merged, sets).await?;
         }
@@ -178,6 +187,7 @@ struct Writer<'w, 'p, 'r> {
     target: &'w mut Target,
     number: usize,
     rows: &'r Rows,
+    singly: bool,
 }
 
 impl<'r> Writer<'_, '_, 'r> {
@@ -186,7 +196,7 @@ impl<'r> Writer<'_, '_, 'r> {
         let rows = self.rows;
         self.set(&Job::DeleteSet, &columns, changes.len(), |image, i| {
             let change = &rows.changes[changes[i] as usize];
-            image.load_row(rows.before(change)).map(|()| changes[i])
+            image.load_row(rows.found_by(change)).map(|()| changes[i])
         })
         .await
     }
@@ -227,7 +237,8 @@ impl<'r> Writer<'_, '_, 'r> {
         if count == 0 {
             return Ok(());
         }
-        let at = At::Set(self.number);
+        let mut at = At::Set(self.number);
+        let rows_max = if self.singly { 1 } else { SET_ROWS_MAX };
         let statement = match self.target.statement(self.pipe.session, job).await {
             Ok(statement) => statement,
             Err(error) => return Err(self.pipe.blame(at, error).await),
@@ -242,8 +253,11 @@ impl<'r> Writer<'_, '_, 'r> {
                 .map(|&c| ArrayParam::new(self.target.columns[c].wire, 16 * SET_ROWS_MAX))
                 .collect();
             let mut bytes = 0;
-            while next < count && next - first < SET_ROWS_MAX && bytes < SET_BYTES_MAX {
+            while next < count && next - first < rows_max && bytes < SET_BYTES_MAX {
                 let change = load(&mut image, next)?;
+                if self.singly {
+                    at = At::Change(change);
+                }
                 bytes = 0;
                 for (array, &c) in arrays.iter_mut().zip(columns) {
                     let column = &self.target.columns[c];

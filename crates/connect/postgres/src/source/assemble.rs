@@ -189,6 +189,7 @@ impl Assembler {
         let known = &mut self.entities[entity];
         if known.shape.id == shape.id {
             known.shape.parts = shape.parts;
+            known.shape.masks = shape.masks;
             return;
         }
         *known = Announced { shape, told: false, since: commit, place: (u64::MAX, 0) };
@@ -224,22 +225,22 @@ impl Assembler {
         if let Some(open) = &mut self.open {
             open.events += 1;
         }
-        let parts = &self.entities[entity].shape.parts;
+        let shape = &self.entities[entity].shape;
         match change {
             Change::Create(new) => {
-                self.builder.push(Op::Create, schema, |_| {}, |to| row(to, parts, new, None, None));
+                self.builder.push(Op::Create, schema, |_| {}, |to| row(to, shape, new, None, None));
             }
             Change::Update(old, new) => {
-                let moved = old.filter(|old| key_differs(parts, *old, new));
+                let moved = old.filter(|old| key_differs(&shape.parts, *old, new));
                 self.builder.push(
                     Op::Update,
                     schema,
-                    |to| moved.into_iter().for_each(|old| key_row(to, parts, old)),
-                    |to| row(to, parts, new, old, filled),
+                    |to| moved.into_iter().for_each(|old| key_row(to, shape, old)),
+                    |to| row(to, shape, new, old, filled),
                 );
             }
             Change::Delete(old) => {
-                self.builder.push(Op::Delete, schema, |to| key_row(to, parts, old), |_| {});
+                self.builder.push(Op::Delete, schema, |to| key_row(to, shape, old), |_| {});
             }
             Change::Truncate => self.builder.push(Op::Truncate, schema, |_| {}, |_| {}),
         }
@@ -277,7 +278,7 @@ impl Assembler {
         self.builder.begin(Point::Lsn(at), taken);
         for entity in entities {
             let schema = self.announce(entity);
-            self.builder.push(Op::Truncate, schema, |_| {}, |_| {});
+            self.builder.push_anew(schema);
         }
     }
 
@@ -337,16 +338,40 @@ fn value(cell: Cell<'_>) -> Value<'_> {
     }
 }
 
+/// Writes a row field by field, masked where the entity is.
+pub(crate) struct Writer<'a> {
+    row: RowWriter<'a>,
+    shape: &'a Shape,
+    field: usize,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a row of this shape at the end of `to`.
+    pub(crate) fn new(to: &'a mut Vec<u8>, shape: &'a Shape) -> Self {
+        Self { row: RowWriter::new(to), shape, field: 0, scratch: Vec::new() }
+    }
+
+    /// The next field.
+    pub(crate) fn push(&mut self, value: Value<'_>) {
+        match self.shape.mask(self.field) {
+            Some(masker) => masker.push(value, &mut self.scratch, &mut self.row),
+            None => self.row.push(value),
+        }
+        self.field += 1;
+    }
+}
+
 fn row(
     to: &mut Vec<u8>,
-    parts: &[Part],
+    shape: &Shape,
     new: Tuple<'_>,
     old: Option<Tuple<'_>>,
     filled: Option<&Filled>,
 ) {
-    let mut writer = RowWriter::new(to);
+    let mut writer = Writer::new(to, shape);
     let mut old = old.map(Tuple::cells);
-    for (i, (cell, part)) in new.cells().zip(parts).enumerate() {
+    for (i, (cell, part)) in new.cells().zip(&shape.parts).enumerate() {
         let before = old.as_mut().and_then(Iterator::next);
         if *part == Part::Skip {
             continue;
@@ -365,9 +390,9 @@ fn row(
     }
 }
 
-fn key_row(to: &mut Vec<u8>, parts: &[Part], old: Tuple<'_>) {
-    let mut writer = RowWriter::new(to);
-    for (cell, part) in old.cells().zip(parts) {
+fn key_row(to: &mut Vec<u8>, shape: &Shape, old: Tuple<'_>) {
+    let mut writer = Writer::new(to, shape);
+    for (cell, part) in old.cells().zip(&shape.parts) {
         match part {
             Part::Skip => {}
             Part::Field => writer.push(Value::Unchanged),

@@ -245,7 +245,8 @@ impl<'a> Capture<'a> {
             }
             return Ok(());
         };
-        let mut replaced = std::mem::take(&mut snapshot.replaced);
+        let (mut replaced, words): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut snapshot.replaced).into_iter().unzip();
         let (at, taken) = (snapshot.at, snapshot.taken);
         if fresh {
             self.flow.assembler.fresh();
@@ -254,6 +255,11 @@ impl<'a> Capture<'a> {
         if fresh || !replaced.is_empty() {
             let reached = self.flow.assembler.reached().point.value();
             self.flow.assembler.empty(at.min(reached), taken, replaced.into_iter());
+            if !fresh {
+                self.progress.retain(|s| words.iter().all(|new| new.entity != s.entity));
+                self.progress.extend(words.iter().cloned());
+                self.flow.assembler.say(words);
+            }
             self.hand_out().await?;
         }
         Ok(())

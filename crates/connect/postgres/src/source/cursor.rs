@@ -1,11 +1,12 @@
 //! What the log remembers of an entity's snapshot: of which table, with which fields, and up to
 //! which key. A table that was made anew is another table; a field that is published only now is
-//! missing in the rows that were read before.
+//! missing in the rows that were read before, and one that is masked otherwise is there as it must
+//! not be any more. A masked key is sealed: what the log holds of it is no clear value.
 
 use super::catalog::Table;
 use super::shape::Shape;
 use bytes::Bytes;
-use rowcast_core::{Publish, Row, RowWriter, Snapshot, Value};
+use rowcast_core::{MaskKey, Publish, Row, RowWriter, Snapshot, Value};
 
 /// A snapshot's note, as [`Snapshot::cursor`] holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) struct Cursor {
     pub(crate) oid: u32,
     /// The fields that were published, sorted; `None` for all.
     pub(crate) fields: Option<Vec<String>>,
+    /// The masked fields and notes of their masks, by name.
+    pub(crate) masks: Vec<(String, String)>,
     /// Names of the key's columns; none before the first row.
     pub(crate) key: Vec<String>,
     /// Their values in the last row that is in the log.
@@ -27,7 +30,10 @@ impl Cursor {
             fields.sort_unstable();
             fields
         });
-        Self { oid: table.oid, fields, key: Vec::new(), after: Vec::new() }
+        let masks = &publish.masks;
+        let note = |(field, _): (&str, _)| Some((field.to_string(), masks.note(field)?));
+        let masks = masks.fields().filter_map(note).collect();
+        Self { oid: table.oid, fields, masks, key: Vec::new(), after: Vec::new() }
     }
 
     pub(crate) fn write(&self) -> Bytes {
@@ -46,6 +52,11 @@ impl Cursor {
         row.push(fields.as_deref().map_or(Value::Null, Value::Blob));
         row.push(Value::Blob(&key));
         row.push(Value::Blob(&after));
+        // An entity without masks keeps the form that it had before there were any.
+        if !self.masks.is_empty() {
+            let masks = self.masks.iter().flat_map(|(field, note)| [field, note]);
+            row.push(Value::Blob(&texts(&mut masks.map(|t| t.as_bytes()))));
+        }
         bytes.into()
     }
 
@@ -53,8 +64,15 @@ impl Cursor {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut values = Vec::new();
         Row(bytes).unpack(&mut values).ok()?;
-        let [Value::Integer(oid), fields, Value::Blob(key), Value::Blob(after)] = values[..] else {
+        let (&[Value::Integer(oid), fields, Value::Blob(key), Value::Blob(after)], masks) =
+            values.split_first_chunk::<4>()?
+        else {
             return None;
+        };
+        let masks = match masks {
+            [] => vec![],
+            [Value::Blob(masks)] => pairs(names(masks)?),
+            _ => return None,
         };
         let fields = match fields {
             Value::Null => None,
@@ -63,25 +81,60 @@ impl Cursor {
         };
         let oid = u32::try_from(oid).ok()?;
         let after = texts(after)?.into_iter().map(<[u8]>::to_vec).collect();
-        Some(Self { oid, fields, key: names(key)?, after })
+        Some(Self { oid, fields, masks, key: names(key)?, after })
     }
 
     /// Whether the rows that the log holds do for `table` as it is published now.
-    pub(crate) fn serves(&self, table: &Table, shape: &Shape) -> bool {
+    pub(crate) fn serves(&self, table: &Table, shape: &Shape, publish: &Publish) -> bool {
         let published = |name: &String| self.fields.as_ref().is_none_or(|f| f.contains(name));
-        self.oid == table.oid && shape.schema.columns.iter().all(|c| published(&c.name))
+        let noted = |name: &str| self.masks.iter().find(|(n, _)| n == name).map(|(_, note)| note);
+        let masked_alike = |name: &str| noted(name) == publish.masks.note(name).as_ref();
+        let mut columns = shape.schema.columns.iter();
+        self.oid == table.oid && columns.all(|c| published(&c.name) && masked_alike(&c.name))
+    }
+
+    /// Remembers the key of a row, in clear or sealed.
+    pub(crate) fn set_after(&mut self, key: Vec<Vec<u8>>, seal: Option<&MaskKey>) {
+        self.after = match seal {
+            Some(seal) => {
+                let mut row = Vec::new();
+                let mut writer = RowWriter::new(&mut row);
+                key.iter().for_each(|value| writer.push(Value::Text(value)));
+                vec![seal.seal(&row, rand::random())]
+            }
+            None => key,
+        };
+    }
+
+    /// The key that was remembered; empty when there is none, or it does not read.
+    pub(crate) fn after(&self, seal: Option<&MaskKey>) -> Vec<Vec<u8>> {
+        let opened = |seal: &MaskKey| {
+            let row = seal.open(self.after.first()?)?;
+            Some(texts(&row)?.into_iter().map(<[u8]>::to_vec).collect())
+        };
+        match seal {
+            Some(seal) => opened(seal).unwrap_or_default(),
+            None => self.after.clone(),
+        }
     }
 }
 
+/// The key to seal an entity's cursors with, when a part of its key is masked.
+pub(crate) fn seal(shape: &Shape, publish: &Publish) -> Option<MaskKey> {
+    let mut key = shape.schema.key().into_iter();
+    key.any(|k| shape.mask(k).is_some()).then(|| publish.masks.key().cloned()).flatten()
+}
+
 /// The word on an entity that is complete but published with fewer fields than before: from here on
-/// the others miss changes, so publishing them again later has to read them again.
+/// the others miss changes, so publishing them again later has to read them again. What was masked
+/// of them is forgotten with them.
 pub(crate) fn narrowed(known: &Snapshot, table: &Table, publish: &Publish) -> Option<Snapshot> {
     let old = Cursor::read(&known.cursor)?;
-    let fields = Cursor::begin(table, publish).fields;
-    if old.fields == fields {
+    let Cursor { fields, masks, .. } = Cursor::begin(table, publish);
+    if old.fields == fields && old.masks == masks {
         return None;
     }
-    Some(Snapshot { cursor: Cursor { fields, ..old }.write(), ..known.clone() })
+    Some(Snapshot { cursor: Cursor { fields, masks, ..old }.write(), ..known.clone() })
 }
 
 fn texts(row: &[u8]) -> Option<Vec<&[u8]>> {
@@ -90,6 +143,11 @@ fn texts(row: &[u8]) -> Option<Vec<&[u8]>> {
         _ => None,
     };
     Row(row).values().map(text).collect()
+}
+
+fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
+    let pair = |p: &[String]| Some((p.first()?.clone(), p.get(1)?.clone()));
+    flat.chunks(2).filter_map(pair).collect()
 }
 
 fn names(row: &[u8]) -> Option<Vec<String>> {
@@ -105,12 +163,20 @@ mod tests {
         let cursor = Cursor {
             oid: 4_294_967_295,
             fields: Some(vec!["a".into(), "ü".into()]),
+            masks: vec![("ü".into(), "sha256 00ff".into()), ("z".into(), "null".into())],
             key: vec!["a".into()],
             after: vec![b"7'\xff".to_vec()],
         };
         assert_eq!(Cursor::read(&cursor.write()), Some(cursor.clone()));
-        let all = Cursor { fields: None, key: vec![], after: vec![], ..cursor };
-        assert_eq!(Cursor::read(&all.write()), Some(all));
+        let all = Cursor { fields: None, masks: vec![], key: vec![], after: vec![], ..cursor };
+        assert_eq!(Cursor::read(&all.write()), Some(all.clone()));
+        let mut sealed = all.clone();
+        let seal = MaskKey::new(b"sixteen bytes and more").unwrap();
+        sealed.set_after(vec![b"clear key".to_vec(), vec![]], Some(&seal));
+        assert!(!sealed.write().windows(5).any(|w| w == b"clear"));
+        assert_eq!(sealed.after(Some(&seal)), [b"clear key".to_vec(), vec![]]);
+        let other = MaskKey::new(b"sixteen other bytes").unwrap();
+        assert_ne!(sealed.after(Some(&other)), [b"clear key".to_vec(), vec![]]);
         for garbage in [&b""[..], &[0xff, 0xff], &[0], b"\x0a7"] {
             assert_eq!(Cursor::read(garbage), None);
         }

@@ -40,8 +40,9 @@ pub(crate) struct Prepared {
     pub(crate) words: Vec<Snapshot>,
 }
 
-struct Server {
-    version: u32,
+/// Which server and history it is.
+pub(super) struct Server {
+    pub(super) version: u32,
     system: String,
     timeline: String,
     database: String,
@@ -73,7 +74,7 @@ fn words(
 ) -> Vec<Snapshot> {
     let word = |(i, publish): (usize, &Publish)| {
         let known = known.iter().find(|s| s.entity == publish.entity && s.done)?;
-        let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i]);
+        let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i], publish);
         serves.then(|| narrowed(known, &tables[i], publish)).flatten()
     };
     entities.iter().enumerate().filter_map(word).collect()
@@ -100,7 +101,8 @@ impl Prepare<'_> {
         let identity = identity(&server, &name);
         let resume = match start {
             Start::After(resume) => {
-                self.same_history(identity, &name, slot.as_ref(), resume)?;
+                let released = publication::was_released(found.as_ref());
+                self.same_history(identity, &name, (slot.as_ref(), released), resume)?;
                 Some(resume)
             }
             Start::Beginning | Start::Afresh => None,
@@ -175,7 +177,12 @@ impl Prepare<'_> {
         })
     }
 
-    async fn server(&self, sql: &mut Wire, stream: &mut Wire) -> Result<Server, SourceError> {
+    /// Looks at the server, and refuses one that cannot be captured.
+    pub(super) async fn server(
+        &self,
+        sql: &mut Wire,
+        stream: &mut Wire,
+    ) -> Result<Server, SourceError> {
         const WHAT: &str = "the server's identity cannot be read";
         let rows = sql
             .query(
@@ -211,7 +218,11 @@ impl Prepare<'_> {
         Ok(Server { version, system: of(0), timeline: of(1), database })
     }
 
-    async fn tables(&self, sql: &mut Wire) -> Result<(Vec<Table>, Vec<Shape>), SourceError> {
+    /// The published tables and what their rows look like, in the order of the spec.
+    pub(super) async fn tables(
+        &self,
+        sql: &mut Wire,
+    ) -> Result<(Vec<Table>, Vec<Shape>), SourceError> {
         let places = self.spec.entities.iter().map(|e| {
             place(e).map_err(|what| SourceError::Schema {
                 service: self.spec.service.clone(),
@@ -245,7 +256,7 @@ impl Prepare<'_> {
         &self,
         identity: u64,
         name: &str,
-        slot: Option<&Slot>,
+        (slot, released): (Option<&Slot>, bool),
         resume: &Resume,
     ) -> Result<(), SourceError> {
         let epoch = |what: String| Err(self.trouble.epoch(what));
@@ -257,13 +268,22 @@ impl Prepare<'_> {
             );
         }
         let Some(slot) = slot else {
+            if released {
+                return epoch(format!(
+                    "replication slot {name} kept more than its `retain` limit and was dropped, so \
+                     the server's disk is safe and what came since is not captured"
+                ));
+            }
             return epoch(format!("replication slot {name} is gone, and with it what it kept"));
         };
         if slot.plugin != "pgoutput" || !slot.here {
             return epoch(format!("replication slot {name} is not the one that was made for it"));
         }
         if let Some(reason) = &slot.lost {
-            return epoch(format!("the server gave up replication slot {name} ({reason})"));
+            return epoch(format!(
+                "the server gave up replication slot {name} ({reason}): changes that were not \
+                 captured in time are gone"
+            ));
         }
         match slot.confirmed {
             Some(confirmed) if confirmed.value() <= resume.position.point.value() => Ok(()),
@@ -372,7 +392,7 @@ impl Prepare<'_> {
 }
 
 /// Says what a slot in the making waits for, when it takes long enough for somebody to wonder.
-async fn told_when_slow<T>(slot: &str, making: impl Future<Output = T>) -> T {
+pub(super) async fn told_when_slow<T>(slot: &str, making: impl Future<Output = T>) -> T {
     let mut making = std::pin::pin!(making);
     match tokio::time::timeout(Duration::from_secs(5), &mut making).await {
         Ok(made) => made,
@@ -384,7 +404,7 @@ async fn told_when_slow<T>(slot: &str, making: impl Future<Output = T>) -> T {
 }
 
 /// What makes a history this one and no other.
-fn identity(server: &Server, slot: &str) -> u64 {
+pub(super) fn identity(server: &Server, slot: &str) -> u64 {
     let mut hash = Xxh3::new();
     for part in [&server.system, &server.timeline, &server.database, slot] {
         hash.update(&(part.len() as u64).to_le_bytes());

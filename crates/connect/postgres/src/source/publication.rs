@@ -105,12 +105,26 @@ pub(crate) async fn ensure(
 
 const BEGUN: &str = "rowcast: slot begun";
 const BORN: &str = "rowcast: slot born at ";
+const RELEASED: &str = "rowcast: slot released over its limit";
 
 /// Notes that a slot is about to be made, or where it was born. Who may not write the note goes
 /// without: all that is lost is that a crash within the next seconds has to be mended by hand.
 pub(crate) async fn note(wire: &mut Wire, name: &str, born: Option<Point>) {
-    let comment = born.map_or(BEGUN.to_string(), |lsn| format!("{BORN}{lsn}"));
-    let sql = format!("COMMENT ON PUBLICATION {} IS {}", quote(name), literal(&comment));
+    comment(wire, name, &born.map_or(BEGUN.to_string(), |lsn| format!("{BORN}{lsn}"))).await;
+}
+
+/// Notes that the slot was dropped because it kept more than it may.
+pub(crate) async fn note_released(wire: &mut Wire, name: &str) {
+    comment(wire, name, RELEASED).await;
+}
+
+/// Whether the slot that is gone was dropped because it kept more than it may.
+pub(crate) fn was_released(publication: Option<&Publication>) -> bool {
+    publication.is_some_and(|p| p.comment.as_deref() == Some(RELEASED))
+}
+
+async fn comment(wire: &mut Wire, name: &str, comment: &str) {
+    let sql = format!("COMMENT ON PUBLICATION {} IS {}", quote(name), literal(comment));
     if let Err(error) = wire.query(&sql).await {
         tracing::debug!(publication = name, %error, "no note at the publication");
     }

@@ -1,8 +1,9 @@
 //! From a table, or from what the stream says of it, to an entity's schema.
 
 use super::catalog::{Table, TableColumn};
+use super::expression::reads;
 use super::pgoutput::Relation;
-use rowcast_core::{Column, Fix, Generated, Kind, Publish, Schema, SchemaId, quote};
+use rowcast_core::{Column, Fix, Generated, Kind, Masker, Publish, Schema, SchemaId, quote};
 use std::sync::Arc;
 
 /// What [`Schema::dialect`] says.
@@ -29,6 +30,15 @@ pub(crate) struct Shape {
     /// One per column of the tuple. Fields keep the order of the tuple, so rows are made in one
     /// pass.
     pub(crate) parts: Vec<Part>,
+    /// What masks each field's values, in the order of the schema's columns; empty when nothing does.
+    pub(crate) masks: Arc<[Option<Masker>]>,
+}
+
+impl Shape {
+    /// What masks the values of the field at this place.
+    pub(crate) fn mask(&self, field: usize) -> Option<&Masker> {
+        self.masks.get(field)?.as_ref()
+    }
 }
 
 /// A table that cannot be published as asked.
@@ -215,22 +225,28 @@ fn shape(
             ));
         }
     }
+    masks_fit(table, publish, sent, key)?;
     let place = |n: &str| key.iter().position(|k| k == n).map(|i| i as u16);
     let parts = sent.iter().map(|c| match (published(&c.name), place(&c.name)) {
         (false, _) => Part::Skip,
         (true, None) => Part::Field,
         (true, Some(_)) => Part::Key,
     });
-    let columns = sent.iter().filter(|c| published(&c.name)).map(|c| Column {
-        name: c.name.clone(),
-        native: c.native.clone(),
-        kind: c.kind,
-        key: place(&c.name),
-        not_null: c.not_null,
-        fill: c.fill.clone(),
+    let columns = sent.iter().filter(|c| published(&c.name)).map(|c| {
+        publish.masks.column(Column {
+            name: c.name.clone(),
+            native: c.native.clone(),
+            kind: c.kind,
+            key: place(&c.name),
+            not_null: c.not_null,
+            fill: c.fill.clone(),
+        })
     });
+    let masked = sent.iter().filter(|c| published(&c.name));
+    let masks: Vec<_> = masked.map(|c| publish.masks.masker(&c.name, c.kind)).collect();
+    let masks = if publish.masks.is_empty() { Arc::default() } else { masks.into() };
     let generated = table.columns.iter().filter(|c| published(&c.name)).filter_map(|c| {
-        let expression = c.generated.clone()?;
+        let expression = c.generated.clone().filter(|_| carries(c, publish))?;
         Some(Generated { name: c.name.clone(), native: c.native.clone(), expression })
     });
     let schema = Schema {
@@ -239,5 +255,30 @@ fn shape(
         columns: columns.collect(),
         generated: generated.collect(),
     };
-    Ok(Shape { id: schema.id(), parts: parts.collect(), schema: Arc::new(schema) })
+    Ok(Shape { id: schema.id(), parts: parts.collect(), masks, schema: Arc::new(schema) })
+}
+
+/// Every mask names a published column, and none makes two keys one.
+fn masks_fit(
+    table: &Table,
+    publish: &Publish,
+    sent: &[&TableColumn],
+    key: &[String],
+) -> Result<(), Unfit> {
+    let computed = table.columns.iter().filter(|c| c.generated.is_some());
+    let there = sent.iter().copied().chain(computed).map(|c| c.name.as_str());
+    let public = |n: &&str| publish.fields.as_ref().is_none_or(|f| f.iter().any(|f| f == n));
+    let published: Vec<&str> = there.filter(public).collect();
+    let key: Vec<&str> = key.iter().map(String::as_str).collect();
+    match publish.masks.misfit(&published, &key) {
+        Some((what, help)) => Err(Unfit::new(format!("{}: {what}", table.sql()), help)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a copy may compute a generated column: not from masked values, which it does not have.
+pub(crate) fn carries(column: &TableColumn, publish: &Publish) -> bool {
+    let Some(expression) = &column.generated else { return true };
+    let mut masked = publish.masks.fields();
+    !masked.any(|(field, _)| field == column.name || reads(expression, field))
 }

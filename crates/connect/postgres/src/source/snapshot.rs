@@ -15,7 +15,7 @@
 mod reader;
 
 use super::catalog::{Table, literal};
-use super::cursor::Cursor;
+use super::cursor::{Cursor, seal};
 use super::prepare::Prepare;
 use super::shape::{Part, Shape};
 use super::slot::Exported;
@@ -23,7 +23,7 @@ use super::wire::{Purpose, Wire, WireError};
 use bytes::Bytes;
 use reader::Reader;
 pub(crate) use reader::{Chunk, Failure};
-use rowcast_core::{Publish, Snapshot, SourceError, quote};
+use rowcast_core::{MaskKey, Publish, Snapshot, SourceError, quote};
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -57,6 +57,8 @@ pub(crate) struct Todo {
     /// have to go first.
     pub(crate) replaces: bool,
     pub(crate) key: Vec<KeyColumn>,
+    /// Seals notes of the key, when it is masked.
+    pub(crate) seal: Option<MaskKey>,
     /// Values of the key's columns of the last row that is in the log.
     pub(crate) after: Option<Vec<String>>,
     pub(crate) rows: u64,
@@ -75,12 +77,13 @@ pub(crate) fn todo(
         let known = snapshots.iter().find(|s| s.entity == publish.entity);
         let (table, shape) = (&tables[entity], &shapes[entity]);
         let cursor = known.and_then(|s| Cursor::read(&s.cursor));
-        let replaces = cursor.as_ref().is_some_and(|c| !c.serves(table, shape));
+        let replaces = cursor.as_ref().is_some_and(|c| !c.serves(table, shape, publish));
         if !replaces && known.is_some_and(|s| s.done) {
             continue;
         }
         let key = key_columns(table, shape);
-        let after = cursor.filter(|_| !replaces).and_then(|c| go_on(&c, &key));
+        let seal = seal(shape, publish);
+        let after = cursor.filter(|_| !replaces).and_then(|c| go_on(&c, &key, seal.as_ref()));
         todo.push(Todo {
             entity,
             rows: if after.is_some() { known.map_or(0, |s| s.rows) } else { 0 },
@@ -90,6 +93,7 @@ pub(crate) fn todo(
             replaces,
             shape: shape.clone(),
             key,
+            seal,
             estimate: table.rows_estimate,
         });
     }
@@ -104,9 +108,11 @@ fn key_columns(table: &Table, shape: &Shape) -> Vec<KeyColumn> {
     };
     let column = |i: usize| {
         let column = &schema.columns[i];
+        // A masked column is text to others; here it is compared as what it is.
+        let native = table.column(&column.name).map_or(&column.native, |c| &c.native);
         KeyColumn {
             name: column.name.clone(),
-            native: column.native.clone(),
+            native: native.clone(),
             operators: operators(&column.name).unwrap_or_else(|| "pg_catalog".into()),
         }
     };
@@ -114,11 +120,12 @@ fn key_columns(table: &Table, shape: &Shape) -> Vec<KeyColumn> {
 }
 
 /// The values after which to go on, when the table still has the key they belong to.
-fn go_on(cursor: &Cursor, key: &[KeyColumn]) -> Option<Vec<String>> {
+fn go_on(cursor: &Cursor, key: &[KeyColumn], seal: Option<&MaskKey>) -> Option<Vec<String>> {
     let same = cursor.key.iter().eq(key.iter().map(|k| &k.name));
-    let known = same && cursor.after.len() == key.len();
+    let after = cursor.after(seal);
+    let known = same && after.len() == key.len();
     let text = |v: &Vec<u8>| String::from_utf8(v.clone()).ok();
-    known.then(|| cursor.after.iter().map(text).collect()).flatten()
+    known.then(|| after.iter().map(text).collect()).flatten()
 }
 
 /// `WHERE` for the rows after `values` in the key's own order.
@@ -147,7 +154,9 @@ impl Todo {
     /// The note after the row with this key.
     fn cursor(&self, after: Vec<Vec<u8>>) -> Bytes {
         let key = self.key.iter().map(|k| k.name.clone()).collect();
-        Cursor { key, after, ..self.begin.clone() }.write()
+        let mut cursor = Cursor { key, ..self.begin.clone() };
+        cursor.set_after(after, self.seal.as_ref());
+        cursor.write()
     }
 
     fn copy(&self) -> String {
@@ -196,8 +205,9 @@ pub(crate) struct Snapshotting {
     pub(crate) at: u64,
     /// When it was taken, in microseconds since 1970.
     pub(crate) taken: i64,
-    /// Entities of which the log holds an earlier table's rows.
-    pub(crate) replaced: Vec<usize>,
+    /// Entities of which the log holds an earlier table's rows, with the word that they are read
+    /// again: what is whole of them at a reader is so only until this word.
+    pub(crate) replaced: Vec<(usize, Snapshot)>,
     /// What readers have read.
     pub(crate) chunks: mpsc::Receiver<Result<Chunk, Failure>>,
     entities: Vec<Copying>,
@@ -249,7 +259,14 @@ impl Snapshotting {
                 key: t.key.clone(),
             };
         }
-        let replaced = todo.iter().filter(|t| t.replaces).map(|t| t.entity).collect();
+        let word = |t: &Todo| Snapshot {
+            entity: t.shape.schema.entity.clone(),
+            cursor: t.cursor(Vec::new()),
+            rows: 0,
+            rows_estimate: t.estimate,
+            done: false,
+        };
+        let replaced = todo.iter().filter(|t| t.replaces).map(|t| (t.entity, word(t))).collect();
         let (send, chunks) = mpsc::channel(READERS_MAX);
         let mut readers = JoinSet::new();
         let tasks = todo.len().min(READERS_MAX);
@@ -321,12 +338,12 @@ impl Snapshotting {
         let conditions = names.zip(key).map(|((column, _), value)| {
             let known = copying.key.iter().find(|k| k.name == column.name);
             let operators = known.map_or("pg_catalog", |k| k.operators.as_str());
+            let native = known.map_or(&column.native, |k| &k.native);
             format!(
-                "{} OPERATOR({}.=) {}::{}",
+                "{} OPERATOR({}.=) {}::{native}",
                 quote(&column.name),
                 quote(operators),
                 literal(value),
-                column.native
             )
         });
         let columns: Vec<_> = columns.iter().map(|c| quote(c)).collect();

@@ -25,7 +25,14 @@ impl Trouble {
                     source: Some(Box::new(error)),
                 }
             }
-            Fault::Data => SourceError::Data { service, what: format!("{what}: {error}") },
+            // The server's own words on data may hold a value, masked ones too.
+            Fault::Data => match error.state() {
+                Some(state) => {
+                    let what = format!("{what}: the server refuses a value (SQLSTATE {state})");
+                    SourceError::Data { service, what }
+                }
+                None => SourceError::Data { service, what: format!("{what}: {error}") },
+            },
         }
     }
 
@@ -86,4 +93,22 @@ fn setup_help(error: &WireError) -> String {
         _ => "run `rowcast check`: it looks at everything capture needs and says what to do",
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::wire::ServerError;
+
+    #[test]
+    fn a_value_in_the_words_of_the_server_is_not_repeated() {
+        let error = ServerError {
+            state: "22P02".into(),
+            message: "invalid input syntax for type integer: \"geheim\"".into(),
+        };
+        let trouble = Trouble("shop".parse().expect("a name"));
+        let told = trouble.wire("the snapshot cannot be read", error.into());
+        let told = format!("{told} {told:?}");
+        assert!(told.contains("22P02") && !told.contains("geheim"), "{told}");
+    }
 }

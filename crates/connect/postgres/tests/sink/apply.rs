@@ -291,7 +291,7 @@ async fn row_level_security_keeps_copy_away_and_nothing_else() {
         CREATE SCHEMA rowcast AUTHORIZATION careful";
     let mut bench = bench(setup).await;
     let url = bench.server.url(&bench.database).replace("postgres@", "careful@");
-    bench.sql("DROP TABLE rowcast.checkpoint").await;
+    bench.sql("DROP TABLE rowcast.checkpoint, rowcast.member").await;
     bench.sink = rowcast_postgres::PostgresSink::at(&url, bench.spec.clone()).unwrap();
     bench.wants().await.unwrap();
     let keys = fillers(900);

@@ -31,7 +31,7 @@ pub(crate) fn schema(entity: &str, keys: usize, columns: &[(&str, &str)]) -> Arc
 
 pub(crate) fn all_fields(entity: &str, into: &str) -> Subscription {
     let entity = entity.parse().unwrap();
-    Subscription { entity, into: into.into(), fields: Fields::All, create: true }
+    Subscription { entity, into: into.into(), fields: Fields::All, create: true, filter: None }
 }
 
 /// A change as the publisher says it.
@@ -109,7 +109,11 @@ impl Bench {
         server.create_database(&database).await;
         let session = server.session(&database).await;
         session.sql(setup).await;
-        let spec = SinkSpec { route: "shop:copy".parse().unwrap(), subscriptions };
+        let spec = SinkSpec {
+            route: "shop:copy".parse().unwrap(),
+            subscriptions,
+            lane: Default::default(),
+        };
         let mut bench = Self {
             sink: PostgresSink::at(&server.url(&database), spec.clone()).unwrap(),
             projection: Projection::new(

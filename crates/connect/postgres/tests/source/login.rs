@@ -13,6 +13,7 @@ fn spec() -> SourceSpec {
             entity: "t".parse().expect("a name"),
             table: "t".into(),
             fields: None,
+            masks: Default::default(),
         }],
         batch_bytes_max: rowcast_core::ByteSize::mib(1),
     }
@@ -77,4 +78,29 @@ async fn tls_is_used_and_verified_as_asked() {
 async fn nobody_at_home_is_an_outage() {
     let error = starts("postgres://postgres@127.0.0.1:1/x").await.unwrap_err();
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_is_what_was_asked_for_is_taken() {
+    let (standby, primary) =
+        (server(ServerOptions::default()).await, server(ServerOptions::default()).await);
+    standby.sql(NAME, "ALTER ROLE postgres SET default_transaction_read_only = on").await;
+    let (first, second) = (format!(":{}", standby.port()), format!(":{}", primary.port()));
+    let hosts = format!("{first},127.0.0.1{second}");
+    let url = standby.url(NAME).replace(&first, &hosts);
+    let both = format!("{url}?target_session_attrs=read-write");
+    starts_soon(&both).await.unwrap();
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(standby.sql(NAME, slots).await, [[Some("0".to_string())]]);
+    assert_eq!(primary.sql(NAME, slots).await, [[Some("1".to_string())]]);
+    let alone = format!("{}?target_session_attrs=read-write", standby.url(NAME));
+    let error = starts(&alone).await.unwrap_err();
+    assert!(matches!(error, SourceError::Unreachable { .. }), "a fail-over may mend it: {error:?}");
+}
+
+#[tokio::test]
+async fn a_promise_about_the_channel_that_cannot_be_kept_is_refused() {
+    let server = server(ServerOptions::default()).await;
+    let error = starts(&format!("{}?channel_binding=require", server.url(NAME))).await.unwrap_err();
+    assert!(matches!(error, SourceError::Setup { .. }), "{error:?}");
 }

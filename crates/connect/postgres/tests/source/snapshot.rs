@@ -121,6 +121,7 @@ async fn an_entity_published_later_is_copied_while_the_others_go_on() {
         entity: "late".parse().unwrap(),
         table: "public.late".into(),
         fields: None,
+        masks: Default::default(),
     });
     let n = capture.batches.len();
     capture = capture.restart_after(n).await;

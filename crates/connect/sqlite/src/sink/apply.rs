@@ -100,8 +100,8 @@ impl<'a> Writer<'a> {
                 rows.before(change).unpack(&mut before)?;
                 self.patch(target, &row, &before)
             }
-            ChangeOp::Delete => {
-                rows.before(change).unpack(&mut row)?;
+            ChangeOp::Delete | ChangeOp::Leave => {
+                rows.found_by(change).unpack(&mut row)?;
                 self.run(&target.delete, key(target, &row)?)?;
                 Ok(Wrote::Well)
             }
@@ -178,14 +178,12 @@ impl<'a> Writer<'a> {
         source: Option<Error>,
     ) -> SinkError {
         let target = &self.place(change).target;
-        let row = match change.op {
-            ChangeOp::Delete | ChangeOp::Rekey => rows.before(change),
-            _ => rows.after(change),
-        };
+        let row = rows.found_by(change);
         SinkError::Data {
             service: self.service.clone(),
             table: target.shape.into.clone(),
             key: shown_key(target, row),
+            change: rows.changes.iter().position(|c| c == change).map(|i| i as u32),
             what,
             help: help.into(),
             source: source.map(Into::into),

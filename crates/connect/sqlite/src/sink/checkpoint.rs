@@ -14,13 +14,13 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
 }
 
 /// Whose checkpoint it is, and where it stands.
-pub(super) type Found = (LogId, Checkpoint);
+pub(crate) type Found = (LogId, Checkpoint);
 
-pub(super) fn read(c: &Connection, route: &RouteId) -> Result<Option<Found>, Error> {
+pub(crate) fn read(c: &Connection, key: &str) -> Result<Option<Found>, Error> {
     let find =
         "SELECT log, next, identity, birth, position FROM _rowcast_checkpoint WHERE route = ?1";
     let mut find = c.prepare_cached(find)?;
-    let found = find.query_row([route.to_string()], |row| {
+    let found = find.query_row([key], |row| {
         let number = |i| -> Result<u64, Error> {
             let text: String = row.get(i)?;
             // What does not read was written by somebody else: a number that matches nothing.
@@ -30,8 +30,11 @@ pub(super) fn read(c: &Connection, route: &RouteId) -> Result<Option<Found>, Err
         let epoch = Epoch { identity: number(2)?, birth };
         let next = Offset(row.get::<_, i64>(1)? as u64);
         let nowhere = Position::new(epoch, Point::Sequence(u64::MAX));
-        let position = Position::parse(epoch, &row.get::<_, String>(4)?).unwrap_or(nowhere);
-        Ok((LogId(number(0)?), Checkpoint { next, position: Some(position) }))
+        let position: String = row.get(4)?;
+        // A side lane that has not begun stands somewhere without having been there.
+        let position =
+            (!position.is_empty()).then(|| Position::parse(epoch, &position).unwrap_or(nowhere));
+        Ok((LogId(number(0)?), Checkpoint { next, position }))
     });
     found.optional()
 }
@@ -75,9 +78,17 @@ pub(super) fn compare(
     Ok(())
 }
 
+/// Makes a side lane's checkpoint, unless there is one.
+pub(super) fn open(c: &Connection, key: &str, log: LogId, at: Offset) -> Result<(), Error> {
+    let make = "INSERT OR IGNORE INTO _rowcast_checkpoint VALUES (?1, ?2, ?3, '', 0, '', \
+                strftime('%Y-%m-%d %H:%M:%f', 'now'))";
+    c.execute(make, params![key, log.to_string(), at.0 as i64])?;
+    Ok(())
+}
+
 pub(super) fn write(
     c: &Connection,
-    route: &RouteId,
+    key: &str,
     log: LogId,
     progress: &Progress,
 ) -> Result<Checkpoint, Error> {
@@ -88,7 +99,7 @@ pub(super) fn write(
                  identity = excluded.identity, birth = excluded.birth, \
                  position = excluded.position, updated = excluded.updated";
     c.prepare_cached(write)?.execute(params![
-        route.to_string(),
+        key,
         log.to_string(),
         progress.next.0 as i64,
         format!("{:016x}", epoch.identity),

@@ -28,6 +28,8 @@ pub(super) struct Target {
 pub(super) struct Targets {
     ready: HashMap<(u64, usize), Arc<Target>>,
     schema_version: Option<i64>,
+    /// The build tables that take the rows of these tables, named as subscriptions do.
+    beside: HashMap<String, String>,
 }
 
 /// A target, and whether its entity's snapshot is still arriving.
@@ -37,6 +39,17 @@ pub(super) struct Place {
 }
 
 impl Targets {
+    /// Where rows of these tables go instead of into them.
+    pub(super) fn beside(&mut self, builds: HashMap<String, String>) {
+        self.beside = builds;
+    }
+
+    /// Looks at every table anew: what was made for them may have been taken back.
+    pub(super) fn forget(&mut self) {
+        self.ready.clear();
+        self.schema_version = None;
+    }
+
     /// The targets of these shapes, in their order.
     pub(super) fn prepare(
         &mut self,
@@ -56,7 +69,10 @@ impl Targets {
             let target = match self.ready.get(&id) {
                 Some(target) => target.clone(),
                 None => {
-                    let target = Arc::new(prepare(c, service, &used.shape)?);
+                    let build = self.beside.get(&used.shape.into);
+                    let shape =
+                        build.map_or_else(|| used.shape.clone(), |b| beside(&used.shape, b));
+                    let target = Arc::new(prepare(c, service, &shape)?);
                     self.ready.insert(id, target.clone());
                     target
                 }
@@ -198,7 +214,23 @@ fn add_column(shape: &Shape, column: &ShapeColumn) -> String {
     add.trim_end().to_string()
 }
 
+/// The shape of a build table.
+fn beside(shape: &Shape, build: &str) -> Arc<Shape> {
+    Arc::new(Shape { into: quote(build), create: true, all_fields: true, ..shape.clone() })
+}
+
 fn prepare(c: &Connection, service: &ServiceName, shape: &Arc<Shape>) -> Result<Target, SinkError> {
+    let name = ready(c, service, shape)?;
+    Ok(target(shape.clone(), name))
+}
+
+/// Makes a shape's table when it is missing, widens it when columns came, and refuses one that does
+/// not fit. Its name, quoted.
+pub(super) fn ready(
+    c: &Connection,
+    service: &ServiceName,
+    shape: &Shape,
+) -> Result<String, SinkError> {
     let refused = |e| sink_error(service, "making a table", e);
     let misfit = |(what, help)| SinkError::Schema {
         service: service.clone(),
@@ -225,7 +257,7 @@ fn prepare(c: &Connection, service: &ServiceName, shape: &Arc<Shape>) -> Result<
             }
         }
     }
-    Ok(target(shape.clone(), quote(&name)))
+    Ok(quote(&name))
 }
 
 fn add(c: &Connection, table: &str, shape: &Shape, column: &ShapeColumn) -> Result<(), Error> {

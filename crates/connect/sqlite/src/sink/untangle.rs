@@ -68,16 +68,11 @@ impl Untangle<'_> {
             }
             ChangeOp::Patch | ChangeOp::Rekey => {
                 self.rows.after(change).unpack(&mut after)?;
-                let of = if change.op == ChangeOp::Rekey {
-                    self.rows.before(change)
-                } else {
-                    self.rows.after(change)
-                };
-                of.unpack(&mut before)?;
+                self.rows.found_by(change).unpack(&mut before)?;
                 self.patch(&target, change, (&before, &after))?;
             }
-            ChangeOp::Delete => {
-                self.rows.before(change).unpack(&mut before)?;
+            ChangeOp::Delete | ChangeOp::Leave => {
+                self.rows.found_by(change).unpack(&mut before)?;
                 let slot = self.slot(&target, change, key(&target, &before)?)?;
                 self.slots[slot].now = None;
             }

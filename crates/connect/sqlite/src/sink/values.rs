@@ -6,11 +6,11 @@ use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
 /// A value that a copy cannot hold; the kind says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unfit(pub(super) Kind);
+pub(crate) struct Unfit(pub(crate) Kind);
 
 /// What to store for `value`. Storage classes stay; text of another product becomes what its kind
 /// means.
-pub(super) fn stored<'a>(
+pub(crate) fn stored<'a>(
     value: Value<'a>,
     kind: Kind,
     dialect: &str,

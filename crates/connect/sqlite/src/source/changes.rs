@@ -1,8 +1,9 @@
 //! What a row of the change table says.
 
 use super::ledger::Capture;
+use super::masked::Writer;
 use super::trigger::{op, slots};
-use rowcast_core::{Op, RowWriter, Value, quote};
+use rowcast_core::{Op, Value, quote};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, OptionalExtension, Row, params_from_iter};
 use std::collections::{HashMap, HashSet};
@@ -108,7 +109,7 @@ impl Change<'_> {
         if !self.before {
             return;
         }
-        let mut writer = RowWriter::new(into);
+        let mut writer = Writer::new(into, self.capture);
         for column in 0..self.capture.schema.columns.len() {
             let place = self.capture.key.iter().position(|k| *k == column);
             let old = place.map(|p| self.old_key(p).map_or(Value::Null, value));
@@ -120,7 +121,7 @@ impl Change<'_> {
         if self.op == Op::Delete {
             return;
         }
-        let mut writer = RowWriter::new(into);
+        let mut writer = Writer::new(into, self.capture);
         for column in 0..self.capture.schema.columns.len() {
             writer.push(self.value(column).map_or(Value::Null, value));
         }

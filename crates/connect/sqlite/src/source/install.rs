@@ -3,6 +3,7 @@
 //! Law: whatever could have passed unseen leads to the entity being read again; nothing else does.
 
 use super::ledger::{self, Capture, Identity};
+use super::masked::{self, Masked, withheld};
 use super::trigger::op;
 use crate::file::source_error;
 use crate::table::{self, Table, TableColumn};
@@ -43,9 +44,9 @@ pub(super) fn install(
         Start::After(resume) => resume.snapshots.iter().map(|s| s.entity.clone()).collect(),
         Start::Beginning | Start::Afresh => Vec::new(),
     };
-    ready.captures(next, &known)?;
+    let masked = ready.captures(next, &known)?;
     ready
-        .finish(epoch, next)
+        .finish(epoch, next, &masked)
         .and_then(|installed| transaction.commit().map(|()| installed))
         .map_err(refused)
 }
@@ -66,9 +67,9 @@ pub(super) fn reinstall(
         return Err(lost(&spec.service, "the capture's own tables were removed from the file"));
     }
     let known: Vec<_> = spec.entities.iter().map(|p| p.entity.clone()).collect();
-    ready.captures(next, &known)?;
+    let masked = ready.captures(next, &known)?;
     ready
-        .finish(epoch, next)
+        .finish(epoch, next, &masked)
         .and_then(|installed| transaction.commit().map(|()| installed))
         .map_err(refused)
 }
@@ -111,7 +112,9 @@ impl Install<'_> {
         };
         let found = ledger::identity(self.connection).map_err(refused)?;
         let Some(Identity { format, epoch: here, purged }) = found else {
-            return Err(lost(service, "the file holds no record of this capture"));
+            let what = "the file holds no record of this capture: its tables were made anew, or \
+                        it was let go of because too much waited";
+            return Err(lost(service, what));
         };
         if format != ledger::FORMAT {
             return Err(SourceError::Setup {
@@ -144,8 +147,8 @@ impl Install<'_> {
     }
 
     /// Brings the captures in line with what is published. Of the entities in `known` the log holds
-    /// something already.
-    fn captures(&self, next: u64, known: &[EntityName]) -> Result<(), SourceError> {
+    /// something already. Returns how each entity is masked.
+    fn captures(&self, next: u64, known: &[EntityName]) -> Result<Vec<Masked>, SourceError> {
         let service = &self.spec.service;
         let refused = |error| source_error(service, "making triggers", error);
         let there = ledger::captures(self.connection).map_err(refused)?;
@@ -154,32 +157,37 @@ impl Install<'_> {
         for gone in there.iter().filter(|c| c.active && !published(c)) {
             ledger::retire(self.connection, gone.id).map_err(refused)?;
         }
+        let mut masked = Vec::new();
         for publish in &self.spec.entities {
             let (table, schema) = published_table(self.connection, service, publish)?;
             let old = there.iter().find(|c| c.active && c.schema.entity == publish.entity);
             let known = known.contains(&publish.entity);
-            self.capture(&table, schema, old, known.then_some(next)).map_err(refused)?;
+            let masks = publish.masks.notes();
+            self.capture((&table, &masks), schema, old, known.then_some(next)).map_err(refused)?;
+            masked.push(Masked::of(&table, publish));
         }
-        ledger::forget_read_captures(self.connection).map_err(refused)
+        ledger::forget_read_captures(self.connection).map_err(refused)?;
+        Ok(masked)
     }
 
     /// `next` is the first change that was not handed out, when the log knows the entity.
     fn capture(
         &self,
-        table: &Table,
+        (table, masks): (&Table, &str),
         mut schema: Schema,
         old: Option<&Capture>,
         next: Option<u64>,
     ) -> Result<(), Error> {
         let Some(old) = old else {
-            let new = ledger::add(self.connection, table, &schema)?;
+            let new = ledger::add(self.connection, table, &schema, masks)?;
             return match next {
                 Some(_) => ledger::note(self.connection, Some(new.id), op::AGAIN),
                 None => Ok(()),
             };
         };
         let intact = old.is_intact(self.connection, table)?;
-        let same = old.schema.columns.iter().zip(&schema.columns).all(|(a, b)| alike(a, b));
+        let same = old.masks == masks
+            && old.schema.columns.iter().zip(&schema.columns).all(|(a, b)| alike(a, b));
         let (was, is) = (old.schema.columns.len(), schema.columns.len());
         if intact && same && was == is {
             if old.complete && !ledger::covers(table, &schema) {
@@ -188,7 +196,7 @@ impl Install<'_> {
             return Ok(());
         }
         // A column that was there but not published has values that nobody captured.
-        let mut filled = intact && same && was < is && old.complete;
+        let mut filled = intact && same && was < is && old.complete && masks.is_empty();
         for column in &mut schema.columns[was.min(is)..] {
             let fill = table.column(&column.name).and_then(|c| fill(self.connection, c));
             filled &= fill.is_some();
@@ -201,7 +209,7 @@ impl Install<'_> {
             schema.columns.iter_mut().for_each(|c| c.fill = None);
         }
         ledger::retire(self.connection, old.id)?;
-        let new = ledger::add(self.connection, table, &schema)?;
+        let new = ledger::add(self.connection, table, &schema, masks)?;
         match next {
             Some(next) if filled => {
                 ledger::note(self.connection, Some(new.id), op::SCHEMA)?;
@@ -212,8 +220,9 @@ impl Install<'_> {
         }
     }
 
-    fn finish(&self, epoch: Epoch, next: u64) -> Result<Installed, Error> {
-        let captures = ledger::captures(self.connection)?;
+    fn finish(&self, epoch: Epoch, next: u64, masked: &[Masked]) -> Result<Installed, Error> {
+        let mut captures = ledger::captures(self.connection)?;
+        masked::prepare(&mut captures, masked);
         let schema_version = ledger::note_look(self.connection)?;
         Ok(Installed { epoch, next, captures, schema_version })
     }
@@ -306,7 +315,11 @@ fn published_schema(table: &Table, publish: &Publish) -> Result<Schema, (String,
     let never_null = table.without_rowid || table.key_is_rowid();
     let column = |c: &TableColumn| c.published(c.key, c.key.is_some() && never_null);
     let columns: Vec<Column> = match &publish.fields {
-        None => table.columns.iter().map(column).collect(),
+        None => {
+            let withheld = withheld(table, &publish.masks);
+            let leaves = |c: &&TableColumn| !withheld.contains(&c.name.as_str());
+            table.columns.iter().filter(leaves).map(column).collect()
+        }
         Some(fields) => {
             let find =
                 |field: &String| {
@@ -324,6 +337,16 @@ fn published_schema(table: &Table, publish: &Publish) -> Result<Schema, (String,
             return Err((what, "add it: without its key a row cannot be told from another"));
         }
     }
+    let published: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    let key: Vec<&str> = table.key().into_iter().map(|c| c.name.as_str()).collect();
+    if let Some((what, help)) = publish.masks.misfit(&published, &key) {
+        return Err((format!("{}: {what}", table.name), help));
+    }
+    if let Some(column) = withheld(table, &publish.masks).iter().find(|c| published.contains(c)) {
+        let what = format!("{column:?} is computed, perhaps from a masked column, and not masked");
+        return Err((what, "mask it too, or take it out of `fields`"));
+    }
     let entity = publish.entity.clone();
+    let columns = columns.into_iter().map(|c| publish.masks.column(c)).collect();
     Ok(Schema { entity, dialect: types::DIALECT.into(), columns, generated: Vec::new() })
 }

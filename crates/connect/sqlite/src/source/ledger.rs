@@ -5,7 +5,7 @@
 
 use super::trigger::{self, NOW, op, slots, triggers};
 use crate::table::Table;
-use rowcast_core::{Column, EntityName, Epoch, Schema, SchemaId, quote};
+use rowcast_core::{Column, EntityName, Epoch, MaskKey, Masker, Schema, SchemaId, quote};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS _rowcast_source (
   looked INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS _rowcast_captures (
   id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, source TEXT NOT NULL,
-  active INTEGER NOT NULL, complete INTEGER NOT NULL);
+  active INTEGER NOT NULL, complete INTEGER NOT NULL, masks TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS _rowcast_columns (
   capture INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, native TEXT NOT NULL,
   key INTEGER, not_null INTEGER NOT NULL, fill TEXT, PRIMARY KEY (capture, place)) WITHOUT ROWID;
@@ -38,7 +38,7 @@ pub(super) struct Identity {
 }
 
 /// What the triggers of one table were made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Capture {
     pub(super) id: i64,
     pub(super) table: String,
@@ -49,12 +49,32 @@ pub(super) struct Capture {
     pub(super) active: bool,
     /// Every column of the table is published, so one that comes later is new to the table too.
     pub(super) complete: bool,
+    /// Notes of the masks it was made for; empty without masks.
+    pub(super) masks: String,
+    /// The entity is masked otherwise now, so its changes must not be told.
+    pub(super) outdated: bool,
+    /// What masks each column's values.
+    pub(super) maskers: Arc<[Option<Masker>]>,
+    /// Seals notes of the key, when it is masked.
+    pub(super) seal: Option<MaskKey>,
 }
 
 impl Capture {
-    fn new(id: i64, table: String, schema: Schema, active: bool, complete: bool) -> Self {
+    fn new(id: i64, table: String, schema: Schema, (active, complete): (bool, bool)) -> Self {
         let (key, schema_id) = (schema.key(), schema.id());
-        Self { id, table, schema: Arc::new(schema), schema_id, key, active, complete }
+        Self {
+            id,
+            table,
+            schema: Arc::new(schema),
+            schema_id,
+            key,
+            active,
+            complete,
+            masks: String::new(),
+            outdated: false,
+            maskers: Arc::default(),
+            seal: None,
+        }
     }
 
     /// Names of its columns.
@@ -92,7 +112,13 @@ impl Capture {
 
 /// Makes our tables where they are missing.
 pub(super) fn make_tables(c: &Connection) -> Result<(), Error> {
-    c.execute_batch(TABLES)
+    c.execute_batch(TABLES)?;
+    // Files that were captured before there were masks.
+    let captures = Table::find(c, "_rowcast_captures")?;
+    if captures.is_some_and(|t| t.column("masks").is_none()) {
+        c.execute_batch("ALTER TABLE _rowcast_captures ADD COLUMN masks TEXT NOT NULL DEFAULT ''")?;
+    }
+    Ok(())
 }
 
 /// Whether our tables are there.
@@ -192,14 +218,15 @@ pub(super) fn mark(c: &Connection) -> Result<u64, Error> {
 /// All captures, old ones too: their changes may still wait to be read.
 pub(super) fn captures(c: &Connection) -> Result<Vec<Capture>, Error> {
     let mut list =
-        c.prepare("SELECT id, entity, source, active, complete FROM _rowcast_captures")?;
+        c.prepare("SELECT id, entity, source, active, complete, masks FROM _rowcast_captures")?;
     let found = list.query_map([], |row| {
         let id: i64 = row.get(0)?;
-        Ok((id, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        let complete = (row.get(3)?, row.get(4)?);
+        Ok((id, row.get::<_, String>(1)?, row.get(2)?, complete, row.get(5)?))
     })?;
     let mut captures = Vec::new();
     for found in found {
-        let (id, entity, table, active, complete) = found?;
+        let (id, entity, table, state, masks) = found?;
         // A name that is none was not written by us.
         let Ok(entity) = entity.parse::<EntityName>() else { continue };
         let columns = columns(c, id)?;
@@ -209,7 +236,7 @@ pub(super) fn captures(c: &Connection) -> Result<Vec<Capture>, Error> {
             columns,
             generated: Vec::new(),
         };
-        captures.push(Capture::new(id, table, schema, active, complete));
+        captures.push(Capture { masks, ..Capture::new(id, table, schema, state) });
     }
     Ok(captures)
 }
@@ -232,12 +259,18 @@ fn columns(c: &Connection, capture: i64) -> Result<Vec<Column>, Error> {
     columns.collect()
 }
 
-/// Makes triggers on `table` for `schema`, and the record of it.
-pub(super) fn add(c: &Connection, table: &Table, schema: &Schema) -> Result<Capture, Error> {
+/// Makes triggers on `table` for `schema`, and the record of it with the notes of its masks.
+pub(super) fn add(
+    c: &Connection,
+    table: &Table,
+    schema: &Schema,
+    masks: &str,
+) -> Result<Capture, Error> {
     let complete = covers(table, schema);
     c.execute(
-        "INSERT INTO _rowcast_captures (entity, source, active, complete) VALUES (?1, ?2, 1, ?3)",
-        params![schema.entity.as_str(), table.name, complete],
+        "INSERT INTO _rowcast_captures (entity, source, active, complete, masks) \
+         VALUES (?1, ?2, 1, ?3, ?4)",
+        params![schema.entity.as_str(), table.name, complete, masks],
     )?;
     let id = c.last_insert_rowid();
     for (place, column) in schema.columns.iter().enumerate() {
@@ -254,7 +287,7 @@ pub(super) fn add(c: &Connection, table: &Table, schema: &Schema) -> Result<Capt
             ],
         )?;
     }
-    let capture = Capture::new(id, table.name.clone(), schema.clone(), true, complete);
+    let capture = Capture::new(id, table.name.clone(), schema.clone(), (true, complete));
     widen(c, capture.key.len(), schema.columns.len())?;
     for trigger in capture.triggers(table) {
         c.execute(&trigger.sql, [])?;

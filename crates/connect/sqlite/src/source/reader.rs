@@ -132,7 +132,7 @@ impl Reader {
         let active: Vec<_> = self.captures.values().filter(|c| c.active).cloned().collect();
         for capture in active {
             let schema = self.tell(b, &capture);
-            b.push(Op::Truncate, schema, |_| {}, |_| {});
+            b.push_anew(schema);
         }
         self.readings.iter().for_each(|r| b.snapshot(r.word()));
     }
@@ -211,6 +211,9 @@ impl Reader {
         row: &Row<'_>,
         gone: bool,
     ) -> Result<(), Error> {
+        if capture.outdated {
+            return Ok(());
+        }
         let op: String = row.get(2)?;
         match op.as_str() {
             op::SCHEMA => {
@@ -218,7 +221,7 @@ impl Reader {
             }
             op::AGAIN => {
                 let schema = self.tell(b, capture);
-                b.push(Op::Truncate, schema, |_| {}, |_| {});
+                b.push_anew(schema);
                 let entity = &capture.schema.entity;
                 for reading in self.readings.iter_mut().filter(|r| r.entity == *entity) {
                     *reading = Reading::resume(entity, None);

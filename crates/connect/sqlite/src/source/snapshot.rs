@@ -2,6 +2,7 @@
 
 use super::changes::value;
 use super::ledger::Capture;
+use super::masked::Writer;
 use crate::table::Table;
 use bytes::Bytes;
 use rowcast_core::{BatchBuilder, EntityName, Op, RowWriter, Snapshot, Value, quote};
@@ -16,7 +17,7 @@ const ROWS_AT_ONCE: usize = 20_000;
 pub(super) struct Reading {
     pub(super) entity: EntityName,
     pub(super) done: bool,
-    /// The key read last, packed; empty before the first.
+    /// The key read last, packed, and sealed when it is masked; empty before the first.
     cursor: Bytes,
     rows: u64,
     estimate: Option<u64>,
@@ -61,7 +62,10 @@ impl Reading {
         if self.estimate.is_none() {
             self.estimate = Some(table.rows_estimate(c)?);
         }
-        let cursor = self.cursor.clone();
+        let cursor = match &capture.seal {
+            Some(seal) => seal.open(&self.cursor).unwrap_or_default().into(),
+            None => self.cursor.clone(),
+        };
         let mut after = Vec::new();
         // A damaged cursor reads from the start again: repeating rows is harmless.
         let known = rowcast_core::Row(&cursor).unpack(&mut after).is_ok()
@@ -116,7 +120,7 @@ fn select(capture: &Capture, table: &Table, goes_on: bool) -> String {
 }
 
 fn write(capture: &Capture, row: &Row<'_>, into: &mut Vec<u8>) {
-    let mut writer = RowWriter::new(into);
+    let mut writer = Writer::new(into, capture);
     for i in 0..capture.schema.columns.len() {
         writer.push(row.get_ref(i).map_or(Value::Null, value));
     }
@@ -127,6 +131,9 @@ fn cursor_at(capture: &Capture, row: &Row<'_>) -> Bytes {
     let mut writer = RowWriter::new(&mut bytes);
     for &k in &capture.key {
         writer.push(row.get_ref(k).map_or(Value::Null, value));
+    }
+    if let Some(seal) = &capture.seal {
+        bytes = seal.seal(&bytes, rand::random());
     }
     bytes.into()
 }

@@ -13,8 +13,13 @@ fn spec(create: bool) -> SinkSpec {
         into: "copy".into(),
         fields: Fields::All,
         create,
+        filter: None,
     };
-    SinkSpec { route: "shop:office".parse().unwrap(), subscriptions: vec![subscription] }
+    SinkSpec {
+        route: "shop:office".parse().unwrap(),
+        subscriptions: vec![subscription],
+        lane: Default::default(),
+    }
 }
 
 fn projection(spec: &SinkSpec) -> Projection {

@@ -5,6 +5,8 @@
 mod copies;
 mod file;
 mod history;
+mod masks;
+mod retained;
 mod sink_laws;
 mod source_laws;
 mod writers;

@@ -17,6 +17,7 @@ fn frame(batch: &Batch, compress: bool) -> (Header, Bytes, SchemaTable) {
         durable: 0,
         until: Some(batch.until),
         prev: None,
+        skipped: None,
     };
     (header, out.into(), added)
 }
@@ -57,6 +58,7 @@ fn any_batch() -> impl Strategy<Value = Batch> {
                 until: Position { index, ..position(at, at) },
                 whole,
                 fresh,
+                sparse: None,
                 snapshots: if words { vec![snapshot("a", at, whole)] } else { vec![] },
             }
         })
@@ -151,8 +153,24 @@ fn a_head_reads_back() {
         log: LogId(7),
         schemas: vec![schema("a"), schema("b")],
         snapshots: vec![(snapshot("a", 3, true), Offset(9))],
+        compacted: Some(Compacted { until: 77, complete_history: 5 }),
     };
     let (read, table) = Head::decode(head.encode().into()).unwrap();
     assert_eq!(read, head);
     assert_eq!(table.get(&schema("b").id().0), Some(&schema("b")));
+}
+
+#[test]
+fn a_compacted_batch_reads_back_with_its_gaps() {
+    for (places, span) in
+        [(vec![0, 1, 2], 3), (vec![0, 1, 2], 9), (vec![4, 5, 4_000_000], u32::MAX)]
+    {
+        let mut wrote = batch(1, 1, 3);
+        wrote.sparse = Some(Box::new(rowcast_core::Sparse { places, span }));
+        let (header, body, table) = frame(&wrote, false);
+        let header = Header { skipped: Some(span - 3), ..header };
+        assert_eq!(decode(&header, body.clone(), &table).unwrap(), wrote);
+        let short = Header { skipped: Some(0), count: 2, ..header };
+        assert!(decode(&short, body, &table).is_err());
+    }
 }

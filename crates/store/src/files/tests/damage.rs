@@ -170,13 +170,13 @@ async fn a_log_of_another_format_says_which() {
     let root = tempfile::tempdir().unwrap();
     let files = stream(root.path(), LogConfig::default()).await;
     let mut bytes = fs::read(&files[0]).unwrap();
-    bytes[4] = 2;
+    bytes[4] = 3;
     let crc = crc32c::crc32c(&bytes[..108]).to_le_bytes();
     bytes[108..112].copy_from_slice(&crc);
     fs::write(&files[0], bytes).unwrap();
     let log = FileLog::open(root.path(), LogConfig::default()).unwrap();
     let error = log.tail(&service("shop")).await.unwrap_err().to_string();
-    assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+    assert!(error.contains("format 3") && error.contains("formats 1 and 2"), "{error}");
 }
 
 #[tokio::test]

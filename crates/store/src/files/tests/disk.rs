@@ -12,6 +12,8 @@ pub(super) struct Script {
     pub(super) bytes_left: Option<u64>,
     /// Once the bytes are used up, nothing works any more: the machine is gone.
     pub(super) dies: bool,
+    /// So many more steps of any kind; then the machine is gone.
+    pub(super) steps_left: Option<usize>,
     pub(super) dead: bool,
     pub(super) syncs_fail: bool,
     pub(super) hold_syncs: bool,
@@ -46,6 +48,13 @@ impl ScriptedDisk {
         self.0.changed.notify_all();
     }
 
+    /// Lets it live on; says whether it had not died.
+    pub(super) fn revive(&self) -> bool {
+        let mut script = self.script();
+        script.steps_left = None;
+        !std::mem::take(&mut script.dead)
+    }
+
     pub(super) fn syncs(&self) -> usize {
         self.script().syncs
     }
@@ -57,7 +66,13 @@ impl ScriptedDisk {
     }
 
     fn alive(&self) -> io::Result<()> {
-        if self.script().dead { Err(io::Error::other("the machine is gone")) } else { Ok(()) }
+        let mut script = self.script();
+        match &mut script.steps_left {
+            Some(0) => script.dead = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if script.dead { Err(io::Error::other("the machine is gone")) } else { Ok(()) }
     }
 
     fn wrap(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {

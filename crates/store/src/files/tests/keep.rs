@@ -15,7 +15,7 @@ fn small() -> LogConfig {
 }
 
 #[tokio::test]
-async fn everything_is_kept_by_default() {
+async fn what_is_young_is_kept_as_it_is() {
     let (root, s) = (tempfile::tempdir().unwrap(), service("shop"));
     let log = FileLog::open(root.path(), small()).unwrap();
     for n in 1..=50 {

@@ -1,12 +1,13 @@
 //! Reads tables under the snapshot, in the order of their keys, and cuts them into chunks.
 
 use super::{Todo, Wire, WireError, key_hash};
+use crate::source::assemble::Writer;
 use crate::source::copy;
 use crate::source::shape::Shape;
 use crate::source::wire::server_error;
 use bytes::Bytes;
 use postgres_protocol::message::backend;
-use rowcast_core::{RowWriter, Value};
+use rowcast_core::Value;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -152,7 +153,7 @@ impl Making {
         const BAD: Failure = Failure::Wire(WireError::Protocol("a malformed row of COPY"));
         let line = line.strip_suffix(b"\n").ok_or(BAD)?;
         let columns = &self.chunk.shape.schema.columns;
-        let mut writer = RowWriter::new(&mut self.chunk.bytes);
+        let mut writer = Writer::new(&mut self.chunk.bytes, &self.chunk.shape);
         let (mut i, last) = (0, &mut self.last);
         let count = copy::values(line, &mut self.unescaped, |value| {
             if let (Some(place), Some(value)) = (columns.get(i).and_then(|c| c.key), value) {

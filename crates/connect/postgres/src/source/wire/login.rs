@@ -9,6 +9,7 @@ use postgres_protocol::message::{backend, frontend};
 use std::io;
 use std::time::Duration;
 use tokio_postgres::Config;
+use tokio_postgres::config::{self, TargetSessionAttrs};
 
 /// Longest for a server to let us in.
 const LOGIN_WITHIN: Duration = Duration::from_secs(30);
@@ -55,20 +56,51 @@ impl Wire {
     }
 }
 
+/// The first of the address' hosts that lets us in and is what the address asks for.
 async fn attempt(
     address: &Address,
     name: &str,
     purpose: Purpose,
     tls: Tls,
 ) -> Result<Wire, WireError> {
-    let login = async {
-        let stream = socket::open(address, tls).await?;
-        log_in(stream, address.config(), name, purpose).await
-    };
-    match tokio::time::timeout(LOGIN_WITHIN, login).await {
-        Ok(done) => done,
-        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    if address.config().get_channel_binding() == config::ChannelBinding::Require {
+        return Err(WireError::Login(
+            "the address asks for channel_binding=require, which capturing does not support; use \
+             sslmode=verify-full",
+        ));
     }
+    let mut last = WireError::Login("the address names no host");
+    for host in 0..socket::hosts(address) {
+        let login = async {
+            let stream = socket::open(address, host, tls).await?;
+            let mut wire = log_in(stream, address.config(), name, purpose).await?;
+            wanted(&mut wire, address.config()).await?;
+            Ok(wire)
+        };
+        match tokio::time::timeout(LOGIN_WITHIN, login).await {
+            Ok(Ok(wire)) => return Ok(wire),
+            Ok(Err(e)) => last = e,
+            Err(_) => last = io::Error::from(io::ErrorKind::TimedOut).into(),
+        }
+    }
+    Err(last)
+}
+
+/// Refuses a server that is not what `target_session_attrs` asks for.
+async fn wanted(wire: &mut Wire, config: &Config) -> Result<(), WireError> {
+    let read_only = match config.get_target_session_attrs() {
+        TargetSessionAttrs::ReadWrite => false,
+        TargetSessionAttrs::ReadOnly => true,
+        _ => return Ok(()),
+    };
+    let rows = wire.query("SHOW transaction_read_only").await?;
+    let is = rows.first().and_then(|row| row.first()?.as_deref()) == Some("on");
+    if is == read_only {
+        return Ok(());
+    }
+    // Another try may find that the roles have changed.
+    let what = "the server is not what the address' target_session_attrs asks for";
+    Err(io::Error::new(io::ErrorKind::NotConnected, what).into())
 }
 
 async fn log_in(

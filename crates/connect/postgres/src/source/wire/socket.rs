@@ -35,24 +35,28 @@ impl From<SslMode> for Tls {
     }
 }
 
-/// Opens the first of the address' hosts that answers.
-pub(super) async fn open(address: &Address, tls: Tls) -> Result<Box<dyn Stream>, WireError> {
+/// How many hosts an address names.
+pub(super) fn hosts(address: &Address) -> usize {
     let config = address.config();
-    let hosts = config.get_hosts();
-    let addrs = config.get_hostaddrs();
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+/// Opens the way to one of the address' hosts.
+pub(super) async fn open(
+    address: &Address,
+    host: usize,
+    tls: Tls,
+) -> Result<Box<dyn Stream>, WireError> {
+    let config = address.config();
+    let (name, addr) = (config.get_hosts().get(host), config.get_hostaddrs().get(host).copied());
     let ports = config.get_ports();
+    let port = ports.get(host).or(ports.first()).copied().unwrap_or(5432);
     let within = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
-    let mut last = None;
-    for i in 0..hosts.len().max(addrs.len()) {
-        let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
-        let attempt = open_one(address, hosts.get(i), addrs.get(i).copied(), port, tls);
-        match tokio::time::timeout(within, attempt).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(e)) => last = Some(e),
-            Err(_) => last = Some(io::Error::from(io::ErrorKind::TimedOut).into()),
-        }
-    }
-    Err(last.unwrap_or(WireError::Login("the address names no host")))
+    let attempt = open_one(address, name, addr, port, tls);
+    let Ok(opened) = tokio::time::timeout(within, attempt).await else {
+        return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    };
+    opened
 }
 
 async fn open_one(

@@ -1,0 +1,150 @@
+//! The subscription map of an instance: what the file says goes into the registry at the start and
+//! whenever the file is read again; what people said while an instance ran stays there.
+
+use crate::config::{self, Plan, Secret, count};
+use crate::output::Output;
+use crate::report::Failure;
+use rowcast_core::{
+    ByteSize, Code, Edit, EditError, Entry, Origin, Registry, RegistryError, ServiceName,
+};
+use rowcast_engine::{Desired, Service, Services};
+use rowcast_store::SqliteRegistry;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Row bytes that all routes together take from the log at once; bounds their memory.
+const READ_BYTES_ALL: ByteSize = ByteSize::mib(64);
+
+/// The subscription map of a running instance.
+pub(crate) struct Map {
+    registry: Arc<SqliteRegistry>,
+    services: watch::Sender<Services>,
+    /// Each service's address as the file wrote it: the same one keeps its database.
+    addresses: Vec<(ServiceName, Secret<String>)>,
+    /// What only a start takes up.
+    fixed: (PathBuf, SocketAddr),
+}
+
+impl Map {
+    /// Opens the registry in the plan's data directory and brings it in line with the file. Hold the
+    /// directory's lock.
+    pub(crate) async fn open(plan: &Plan, resnapshot: &[ServiceName]) -> Result<Self, Failure> {
+        let path = plan.data.join("registry.db");
+        let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
+        let opened =
+            opening.map_err(|e| Failure::new("the registry was not opened", "").because(&e))?;
+        let registry = Arc::new(opened.map_err(|e| Failure::of(&e))?);
+        edit(&*registry, entries(plan)).await.map_err(|e| refused(&e))?;
+        let services = plan.services.iter().map(|s| Service {
+            name: s.name.clone(),
+            database: s.database.clone(),
+            source: s.source.clone(),
+            retain: s.retain,
+            afresh: resnapshot.contains(&s.name),
+        });
+        Ok(Self {
+            registry,
+            services: watch::Sender::new(Arc::new(services.collect())),
+            addresses: addresses(plan),
+            fixed: (plan.data.clone(), plan.listen),
+        })
+    }
+
+    /// What a node follows.
+    pub(crate) fn desired(&self) -> Desired {
+        Desired::new(self.registry.clone(), self.services.subscribe(), READ_BYTES_ALL)
+    }
+
+    /// Reads the file again with every hang-up signal, until `stop`. A file with mistakes changes
+    /// nothing.
+    pub(crate) async fn obey(
+        &mut self,
+        hangups: &mut Signal,
+        file: &Path,
+        output: Output,
+        stop: &CancellationToken,
+    ) {
+        while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
+            match self.reload(file).await {
+                Ok(said) => tracing::info!("{} read again: {said}", file.display()),
+                Err(failure) => {
+                    output.failure(&failure);
+                    tracing::error!(
+                        "{} was not taken over: everything stays as it was",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self, file: &Path) -> Result<String, Failure> {
+        let plan = config::load(file)?.plan;
+        if plan.data != self.fixed.0 || plan.listen != self.fixed.1 {
+            tracing::warn!("`data` and `server.listen` take effect at the next start");
+        }
+        // First what may be refused.
+        edit(&*self.registry, entries(&plan)).await.map_err(|e| refused(&e))?;
+        let old = self.services.borrow().clone();
+        let services =
+            plan.services.iter().zip(addresses(&plan)).map(|(service, (name, address))| {
+                let here = |(n, a): &(ServiceName, Secret<String>)| *n == name && *a == address;
+                let known = old.iter().find(|s| s.name == name && self.addresses.iter().any(here));
+                let database =
+                    known.map_or_else(|| service.database.clone(), |s| s.database.clone());
+                let (source, retain) = (service.source.clone(), service.retain);
+                Service { name, database, source, retain, afresh: false }
+            });
+        let services: Services = Arc::new(services.collect());
+        let routes = plan.routes.len();
+        self.addresses = addresses(&plan);
+        let said = format!("{} and {}", count(services.len(), "service"), count(routes, "route"));
+        self.services.send_replace(services);
+        Ok(said)
+    }
+}
+
+fn addresses(plan: &Plan) -> Vec<(ServiceName, Secret<String>)> {
+    plan.services.iter().map(|s| (s.name.clone(), s.url.clone())).collect()
+}
+
+/// The file's subscriptions, in its order.
+fn entries(plan: &Plan) -> Vec<Entry> {
+    let of_route = plan.routes.iter().flat_map(|r| {
+        let route = &r.sink.route;
+        r.sink.subscriptions.iter().map(|subscription| Entry {
+            to: route.to.clone(),
+            from: route.from.clone(),
+            subscription: subscription.clone(),
+            origin: Origin::File,
+        })
+    });
+    of_route.collect()
+}
+
+/// Edits as often as somebody else was faster.
+async fn edit(registry: &dyn Registry, entries: Vec<Entry>) -> Result<(), RegistryError> {
+    loop {
+        let (seen, _) = registry.load().await?;
+        match registry.edit(seen, Edit::File(entries.clone())).await {
+            Ok(_) => return Ok(()),
+            Err(RegistryError::Stale { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn refused(error: &RegistryError) -> Failure {
+    let RegistryError::Refused(EditError::Taken { to, other, into, .. }) = error else {
+        return Failure::of(error);
+    };
+    let help = format!(
+        "the other one was made at run time: give the file's another table with `into`; or start \
+         without it, `rowcast unsubscribe {to} {other} --into {into}`, and put it back"
+    );
+    Failure::new(error.to_string(), help).with_code(Code::Subscription)
+}

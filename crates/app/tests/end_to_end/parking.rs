@@ -1,0 +1,96 @@
+//! One bad row stops only its key, through kill -9; an outage parks nothing.
+
+use super::side::{Kind, LONG, Pair};
+use rowcast_testkit::wait::eventually;
+
+const PUBLISH: &str = "[service.shop.publish.item]";
+const SUBSCRIBE: &str = "[service.order.subscribe.\"shop.item\"]";
+const ALL: &str = "SELECT id, name FROM item ORDER BY id";
+
+/// A copy whose table refuses names of ten characters and more.
+async fn narrow(from: Kind, to: Kind) -> Pair {
+    let pair = Pair::new(from, to, PUBLISH, SUBSCRIBE).await;
+    pair.from.sql("CREATE TABLE item (id INT PRIMARY KEY, name TEXT)").await;
+    let table = "CREATE TABLE item (id INT PRIMARY KEY, name TEXT, \
+                 CONSTRAINT short CHECK (length(name) < 10))";
+    pair.to.sql(table).await;
+    pair
+}
+
+/// Takes the rule away.
+async fn widen(pair: &Pair, to: Kind) {
+    if to == Kind::Postgres {
+        pair.to.sql("ALTER TABLE item DROP CONSTRAINT short").await;
+    } else {
+        pair.to
+            .sql(
+                "CREATE TABLE wide (id INT PRIMARY KEY, name TEXT); \
+                 INSERT INTO wide SELECT id, name FROM item; DROP TABLE item; \
+                 ALTER TABLE wide RENAME TO item",
+            )
+            .await;
+    }
+}
+
+async fn bad_rows_park_their_keys_only(from: Kind, to: Kind) {
+    let pair = narrow(from, to).await;
+    pair.from.sql("INSERT INTO item VALUES (1, 'one'), (2, 'two'), (7, 'seven')").await;
+    pair.catch_up().await;
+    for round in 0..6 {
+        let running = pair.rowcast.start(&["run"]);
+        for i in 0..30 {
+            let id = 100 + round * 100 + i;
+            let name = if i % 10 == 7 { "a name that is too long" } else { "fits" };
+            let both = format!(
+                "INSERT INTO item VALUES ({id}, '{name}'); \
+                 UPDATE item SET name = 'n{id}' WHERE id = 1"
+            );
+            pair.from.sql(&both).await;
+        }
+        pair.from.sql("UPDATE item SET name = 'another long name' WHERE id = 7").await;
+        running.kill_9().await;
+    }
+    pair.catch_up().await;
+    let good = "SELECT id, name FROM item WHERE length(name) < 10 ORDER BY id";
+    let not_seven = "SELECT id, name FROM item WHERE id <> 7 ORDER BY id";
+    pair.same(good, not_seven).await;
+    assert_eq!(pair.to.value("SELECT name FROM item WHERE id = 7").await, "seven");
+    let running = pair.rowcast.start(&["run"]);
+    let parked = async |n: usize| {
+        eventually(LONG, "the parked keys", async || {
+            let list = pair.rowcast.run(LONG, &["parked", "list", "--json"]).await;
+            list.stdout.matches("\"SINK-DATA\"").count() == n
+        })
+        .await;
+    };
+    parked(19).await;
+    let route = format!("{}:order", pair.service);
+    let show = pair.rowcast.run(LONG, &["parked", "show", &route, "item", "107"]).await;
+    assert!(show.stdout.contains("a name that is too long"), "{}", show.said());
+    let retry = pair.rowcast.run(LONG, &["parked", "retry", &route, "--all"]).await;
+    assert_eq!(retry.code(), Some(1), "{}", retry.said());
+    let refused = pair.rowcast.run(LONG, &["parked", "drop", &route, "item", "107"]).await;
+    assert_eq!(refused.code(), Some(1), "{}", refused.said());
+    widen(&pair, to).await;
+    let retry = pair.rowcast.run(LONG, &["parked", "retry", &route, "--all"]).await;
+    // Some may have been tried again by themselves a moment before.
+    assert!(retry.stdout.contains("0 still parked") || retry.stderr.contains("nothing like that"));
+    parked(0).await;
+    pair.same(ALL, ALL).await;
+    running.terminate(LONG).await.good();
+}
+
+#[tokio::test]
+async fn bad_rows_park_their_keys_only_from_postgres_to_postgres() {
+    bad_rows_park_their_keys_only(Kind::Postgres, Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn bad_rows_park_their_keys_only_from_sqlite_to_sqlite() {
+    bad_rows_park_their_keys_only(Kind::Sqlite, Kind::Sqlite).await;
+}
+
+#[tokio::test]
+async fn bad_rows_park_their_keys_only_from_postgres_to_sqlite() {
+    bad_rows_park_their_keys_only(Kind::Postgres, Kind::Sqlite).await;
+}

@@ -1,0 +1,162 @@
+//! Which copies the route's checkpoint covers, and which are being built beside them.
+
+use super::checkpoint::Place;
+use super::errors::Who;
+use super::parked;
+use super::table::{Table, TableName};
+use crate::connect::Session;
+use rowcast_core::{
+    Definition, Lane, LogId, Mark, Member, Membership, Offset, Roll, SideMark, SinkError,
+};
+use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes of a copy's name that its build table repeats; the server cuts names at 63.
+const NAME_BYTES: usize = 40;
+
+/// The build table of a route's copy. It lies with everything else that is ours.
+pub(super) fn build(place: &Place, into: &str) -> TableName {
+    let table = TableName::read(into).map_or_else(|_| into.to_string(), |t| t.table);
+    let end = (0..=NAME_BYTES.min(table.len())).rev().find(|i| table.is_char_boundary(*i));
+    let hash = xxh3_64(format!("{} {into}", place.route).as_bytes());
+    let table = format!("build_{}_{hash:016x}", &table[..end.unwrap_or(0)]);
+    TableName { schema: "rowcast".into(), table }
+}
+
+/// The build tables of copies that are being built beside themselves.
+pub(super) async fn builds(
+    session: &Session,
+    place: &Place,
+    who: &Who,
+) -> Result<HashMap<String, TableName>, SinkError> {
+    let members = roll(session, place, who).await?.members;
+    let beside = members.into_iter().filter(|m| m.state == Membership::Beside);
+    Ok(beside.map(|m| (m.into.clone(), build(place, &m.into))).collect())
+}
+
+pub(super) async fn roll(session: &Session, place: &Place, who: &Who) -> Result<Roll, SinkError> {
+    let refused = |e| who.statement("reading rowcast.member", e);
+    let select = "SELECT copy, entity, definition, state, start, log FROM rowcast.member \
+                  WHERE route = $1 ORDER BY copy";
+    let rows = session.query(select, &[&place.key(Lane::Main)]).await.map_err(refused)?;
+    let select = "SELECT next FROM rowcast.checkpoint WHERE route = $1";
+    let side = session.query_opt(select, &[&place.key(Lane::Side)]).await.map_err(refused)?;
+    let offset = |n: i64| Offset(u64::try_from(n).unwrap_or_default());
+    // What is no number is none of ours, and equal to none of ours.
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap_or_default();
+    let member = |row: &tokio_postgres::Row| {
+        let entity: &str = row.get(1);
+        Some(Member {
+            into: row.get(0),
+            entity: entity.parse().ok()?,
+            definition: Definition(number(row.get(2))),
+            state: Membership::read(row.get(3)),
+            start: offset(row.get(4)),
+            log: LogId(number(row.get(5))),
+        })
+    };
+    Ok(Roll {
+        members: rows.iter().filter_map(member).collect(),
+        side: side.map(|row| offset(row.get(0))),
+    })
+}
+
+pub(super) async fn is_empty(session: &Session, into: &str, who: &Who) -> Result<bool, SinkError> {
+    let name = TableName::read(into).map_err(|what| who.table_name(into, what))?;
+    if Table::find(session, &name, who).await?.is_none() {
+        return Ok(true);
+    }
+    let select = format!("SELECT NOT EXISTS (SELECT FROM {})", name.sql());
+    let row = session.query_one(&select, &[]).await;
+    Ok(row.map_err(|e| who.row(&name.sql(), None, e))?.get(0))
+}
+
+/// Writes down what became of members. An error leaves the transaction to the session's end.
+pub(super) async fn mark(
+    session: &Session,
+    place: &Place,
+    mark: &Mark,
+    who: &Who,
+) -> Result<(), SinkError> {
+    let refused = |e| who.statement("writing rowcast.member", e);
+    let (route, side, log) = (place.key(Lane::Main), place.key(Lane::Side), place.log.to_string());
+    session.batch_execute("BEGIN READ WRITE").await.map_err(refused)?;
+    let compare = "SELECT next FROM rowcast.checkpoint WHERE route = $1 AND log = $2 FOR UPDATE";
+    let row = session.query_opt(compare, &[&route, &log]).await.map_err(refused)?;
+    let next = row.map(|row| row.get::<_, i64>(0));
+    if next != Some(mark.at.0 as i64) {
+        return Err(elsewhere(who, next, mark.at));
+    }
+    for member in &mark.members {
+        let old = "SELECT state FROM rowcast.member WHERE route = $1 AND copy = $2";
+        let old = session.query_opt(old, &[&route, &member.into]).await.map_err(refused)?;
+        let was = old.map(|row| Membership::read(row.get(0)));
+        let beside = Some(Membership::Beside);
+        if (was == beside) != (member.state == Membership::Beside) {
+            let drop = format!("DROP TABLE IF EXISTS {}", build(place, &member.into).sql());
+            session.batch_execute(&drop).await.map_err(refused)?;
+        }
+        let write = "INSERT INTO rowcast.member \
+            (route, copy, entity, definition, state, start, log) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+            ON CONFLICT (route, copy) DO UPDATE SET entity = EXCLUDED.entity, \
+            definition = EXCLUDED.definition, state = EXCLUDED.state, start = EXCLUDED.start, \
+            log = EXCLUDED.log, updated_at = now()";
+        let (entity, definition) = (member.entity.as_str(), member.definition.to_string());
+        let (state, start) = (member.state.as_str(), member.start.0 as i64);
+        let log = member.log.to_string();
+        let into = &member.into;
+        session
+            .execute(write, &[&route, into, &entity, &definition, &state, &start, &log])
+            .await
+            .map_err(refused)?;
+        if member.state != Membership::Live {
+            parked::forget(session, place, into).await.map_err(refused)?;
+        }
+    }
+    let sided = match mark.side {
+        SideMark::Leave => Ok(0),
+        SideMark::Open(at) => {
+            let open = "INSERT INTO rowcast.checkpoint (route, log, next) VALUES ($1, $2, $3) \
+                        ON CONFLICT (route) DO NOTHING";
+            session.execute(open, &[&side, &log, &(at.0 as i64)]).await
+        }
+        SideMark::Drop => {
+            session.execute("DELETE FROM rowcast.checkpoint WHERE route = $1", &[&side]).await
+        }
+    };
+    sided.map_err(refused)?;
+    session.batch_execute("COMMIT").await.map_err(refused)
+}
+
+/// A checkpoint that is not where it was left.
+pub(super) fn elsewhere(who: &Who, found: Option<i64>, expected: Offset) -> SinkError {
+    let found = found.map_or_else(|| "is gone".into(), |next| format!("stands at {next}"));
+    who.checkpoint(
+        format!("it {found}, where {expected} was expected: somebody else writes to this copy"),
+        "stop the other `rowcast run` for this route, then restart this one",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_tables_of_long_names_keep_apart_and_are_not_cut() {
+        let place = Place {
+            route: "shop:order".parse().unwrap(),
+            lane: Lane::Side,
+            log: LogId(1),
+            writer: String::new(),
+        };
+        let long = "ü".repeat(60);
+        let names: Vec<_> = ["a", "s.a", "\"a\"", &format!("{long}1"), &format!("{long}2")]
+            .map(|into| build(&place, into).table)
+            .into();
+        assert!(names.iter().all(|n| n.len() <= 63), "{names:?}");
+        let mut apart = names.clone();
+        apart.sort();
+        apart.dedup();
+        assert_eq!(apart.len(), 5, "{names:?}");
+    }
+}

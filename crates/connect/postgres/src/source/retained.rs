@@ -1,0 +1,57 @@
+//! What the server keeps of its log for our slot, and how it is told to let go of it.
+
+use super::catalog::literal;
+use super::publication::{note_released, slot_name};
+use super::wire::{Wire, WireError};
+use rowcast_core::{Retained, ServiceName};
+use std::time::{Duration, Instant};
+
+/// Longest for the server to notice that nobody reads from the slot any more.
+const ACTIVE_MAX: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// What the slot keeps; `None` without a slot, or when the server has given it up.
+pub(crate) async fn ask(
+    wire: &mut Wire,
+    service: &ServiceName,
+) -> Result<Option<Retained>, WireError> {
+    let sql = format!(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, \
+                pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint \
+         FROM pg_replication_slots WHERE slot_name = {} AND database = current_database() \
+         AND restart_lsn IS NOT NULL AND wal_status <> 'lost'",
+        literal(&slot_name(service))
+    );
+    let rows = wire.query(&sql).await?;
+    // The end of the log is read before the slot is: a slot may be past it by then.
+    let bytes = |text: &Option<String>| {
+        let bytes = text.as_deref().and_then(|t| t.parse::<i64>().ok()).unwrap_or_default();
+        u64::try_from(bytes).unwrap_or_default()
+    };
+    Ok(rows.first().and_then(|row| {
+        let (bytes, behind) = (bytes(row.first()?), bytes(row.get(1)?));
+        Some(Retained { bytes, behind })
+    }))
+}
+
+/// Drops the slot, as soon as nobody reads from it, and notes why it is gone.
+pub(crate) async fn release(wire: &mut Wire, service: &ServiceName) -> Result<(), WireError> {
+    let name = slot_name(service);
+    let drop = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+         WHERE slot_name = {} AND database = current_database()",
+        literal(&name)
+    );
+    let began = Instant::now();
+    loop {
+        match wire.query(&drop).await {
+            Ok(_) => break,
+            Err(e) if e.state() == Some("55006") && began.elapsed() < ACTIVE_MAX => {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    note_released(wire, &name).await;
+    Ok(())
+}

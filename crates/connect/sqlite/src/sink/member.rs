@@ -1,0 +1,247 @@
+//! Which copies the route's checkpoint covers, which are being built beside them, and the join.
+
+use super::{checkpoint, parked};
+use crate::file::sink_error;
+use crate::table::{self, Table};
+use rowcast_core::{
+    Definition, Join, Lane, LogId, Mark, Member, Membership, Offset, Progress, Roll, RouteId,
+    Shape, SideMark, SinkError, quote,
+};
+use rusqlite::{Connection, Error, OptionalExtension, params};
+use std::collections::HashSet;
+
+pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
+    c.execute_batch(
+        "CREATE TABLE IF NOT EXISTS _rowcast_members (route TEXT NOT NULL, copy TEXT NOT NULL, \
+         entity TEXT NOT NULL, definition TEXT NOT NULL, state TEXT NOT NULL, \
+         start INTEGER NOT NULL, log TEXT NOT NULL, PRIMARY KEY (route, copy)) WITHOUT ROWID",
+    )
+}
+
+/// The name of a lane's checkpoint.
+pub(super) fn key(route: &RouteId, lane: Lane) -> String {
+    match lane {
+        Lane::Main => route.to_string(),
+        Lane::Side => format!("{route} (side)"),
+    }
+}
+
+/// The build table of a route's copy. Like everything of ours its name begins with `_rowcast_`.
+pub(super) fn build(route: &RouteId, into: &str) -> String {
+    let table = table::named(into).ok().flatten().unwrap_or_else(|| into.to_string());
+    format!("_rowcast_build_{route}_{table}")
+}
+
+/// Copies that are being built beside themselves, named as their subscriptions do.
+pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>, Error> {
+    let members = roll(c, route)?.members.into_iter();
+    Ok(members.filter(|m| m.state == Membership::Beside).map(|m| m.into).collect())
+}
+
+pub(super) fn roll(c: &Connection, route: &RouteId) -> Result<Roll, Error> {
+    let list = "SELECT copy, entity, definition, state, start, log FROM _rowcast_members \
+                WHERE route = ?1 ORDER BY copy";
+    let mut list = c.prepare(list)?;
+    let number = |text: String| u64::from_str_radix(&text, 16).unwrap_or_default();
+    let members = list.query_map([key(route, Lane::Main)], |row| {
+        let entity: String = row.get(1)?;
+        let Ok(entity) = entity.parse() else { return Ok(None) };
+        Ok(Some(Member {
+            into: row.get(0)?,
+            entity,
+            definition: Definition(number(row.get(2)?)),
+            state: Membership::read(&row.get::<_, String>(3)?),
+            start: Offset(row.get::<_, i64>(4)? as u64),
+            log: LogId(number(row.get(5)?)),
+        }))
+    })?;
+    let members: Vec<Option<Member>> = members.collect::<Result<_, _>>()?;
+    let find = "SELECT next FROM _rowcast_checkpoint WHERE route = ?1";
+    let side = c.query_row(find, [key(route, Lane::Side)], |row| row.get::<_, i64>(0));
+    let side = side.optional()?.map(|next| Offset(next as u64));
+    Ok(Roll { members: members.into_iter().flatten().collect(), side })
+}
+
+pub(super) fn is_empty(c: &Connection, into: &str) -> Result<bool, Error> {
+    let name = table::named(into).ok().flatten().unwrap_or_else(|| into.to_string());
+    let Some(found) = Table::find(c, &name)? else { return Ok(true) };
+    let any = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", quote(&found.name));
+    c.query_row(&any, [], |row| row.get(0))
+}
+
+/// Writes down what became of members, inside a transaction.
+pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> Result<(), Error> {
+    let main = key(route, Lane::Main);
+    for member in &mark.members {
+        let old = "SELECT state FROM _rowcast_members WHERE route = ?1 AND copy = ?2";
+        let old = c.query_row(old, [&main, &member.into], |row| row.get::<_, String>(0));
+        let was = old.optional()?.map(|state| Membership::read(&state));
+        if (was == Some(Membership::Beside)) != (member.state == Membership::Beside) {
+            let build = quote(&build(route, &member.into));
+            c.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
+        }
+        c.execute(
+            "INSERT OR REPLACE INTO _rowcast_members VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                main,
+                member.into,
+                member.entity.as_str(),
+                member.definition.to_string(),
+                member.state.as_str(),
+                member.start.0 as i64,
+                member.log.to_string(),
+            ],
+        )?;
+        if member.state != Membership::Live {
+            parked::forget(c, route, &member.into)?;
+        }
+    }
+    let side = key(route, Lane::Side);
+    match mark.side {
+        SideMark::Leave => {}
+        SideMark::Open(at) => checkpoint::open(c, &side, log, at)?,
+        SideMark::Drop => {
+            c.execute("DELETE FROM _rowcast_checkpoint WHERE route = ?1", [side])?;
+        }
+    }
+    Ok(())
+}
+
+/// Swaps what was built in and moves the checkpoints, inside a transaction; both were compared.
+pub(super) fn join(
+    c: &Connection,
+    route: &RouteId,
+    log: LogId,
+    join: &Join,
+) -> Result<(), SinkError> {
+    let refused = |e| sink_error(&route.to, "swapping copies", e);
+    for into in beside(c, route).map_err(refused)? {
+        let shape = join.shapes.iter().find(|s| s.into == into);
+        let shape = shape.ok_or_else(|| SinkError::Bug {
+            service: route.to.clone(),
+            what: "a copy joins without a shape".into(),
+        })?;
+        swap(c, route, shape)?;
+    }
+    let (main, side) = (key(route, Lane::Main), key(route, Lane::Side));
+    let progress =
+        Progress { from: join.from, next: join.next, position: join.position, commit: true };
+    checkpoint::write(c, &main, log, &progress).map_err(refused)?;
+    let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
+    c.execute(end, [side]).map_err(refused)?;
+    parked::join(c, route).map_err(refused)?;
+    let live = "UPDATE _rowcast_members SET state = 'live' \
+                WHERE route = ?1 AND state IN ('direct', 'beside')";
+    c.execute(live, [main]).map_err(refused)?;
+    Ok(())
+}
+
+/// Makes a copy's rows those of its build table: what is missing there goes, what is new or different
+/// is written, everything else is not touched.
+fn swap(c: &Connection, route: &RouteId, shape: &Shape) -> Result<(), SinkError> {
+    let refused = |e| sink_error(&route.to, "swapping copies", e);
+    let misfit = |what: String, help: String| SinkError::Schema {
+        service: route.to.clone(),
+        table: shape.into.clone(),
+        what,
+        help,
+    };
+    let build = build(route, &shape.into);
+    let Some(built) = Table::find(c, &build).map_err(refused)? else {
+        let side = key(route, Lane::Side);
+        let help = format!(
+            "run: DELETE FROM _rowcast_checkpoint WHERE route = '{side}', and it is built once more"
+        );
+        return Err(misfit(format!("the table {build} in which it was built is gone"), help));
+    };
+    let mut shape = shape.clone();
+    let key: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].name.clone()).collect();
+    shape.columns.retain(|column| built.column(&column.name).is_some());
+    let place = |k: &String| shape.columns.iter().position(|column| column.name == *k);
+    shape.key = key.iter().filter_map(place).collect();
+    shape.all_fields = true;
+    let name = super::prepare::ready(c, &route.to, &shape)?;
+    write(c, &name, &quote(&build), &shape).map_err(|error| SinkError::Data {
+        service: route.to.clone(),
+        table: shape.into.clone(),
+        key: None,
+        change: None,
+        what: "a rule of the table does not let the newly built rows in".into(),
+        help: "change the rule at the copy or the rows at the publisher; the copy stays as it is, \
+               and nothing is lost meanwhile"
+            .into(),
+        source: Some(error.into()),
+    })
+}
+
+fn write(c: &Connection, live: &str, build: &str, shape: &Shape) -> Result<(), Error> {
+    let names: Vec<_> = shape.columns.iter().map(|column| quote(&column.name)).collect();
+    let key: Vec<_> = shape.key.iter().map(|&k| names[k].clone()).collect();
+    let others: Vec<_> = names.iter().filter(|n| !key.contains(n)).collect();
+    let on = |with: &str| {
+        let same = key.iter().map(|k| format!("{live}.{k} = {with}.{k}"));
+        same.collect::<Vec<_>>().join(" AND ")
+    };
+    let same_key = on("b");
+    // `IS` takes 1 and 1.0 for one value; a copy has to keep them apart.
+    let same = others.iter().map(|o| {
+        format!(" AND {live}.{o} IS b.{o} COLLATE BINARY AND typeof({live}.{o}) = typeof(b.{o})")
+    });
+    let same: String = same.collect();
+    c.execute_batch(&format!(
+        "DELETE FROM {live} WHERE NOT EXISTS (SELECT 1 FROM {build} AS b WHERE {same_key})"
+    ))?;
+    let (all, key) = (names.join(", "), key.join(", "));
+    let sets: Vec<_> = others.iter().map(|o| format!("{o} = excluded.{o}")).collect();
+    let then = match sets.is_empty() {
+        true => "NOTHING".into(),
+        false => format!("UPDATE SET {}", sets.join(", ")),
+    };
+    let insert = |condition: &str| {
+        format!(
+            "INSERT INTO {live} ({all}) SELECT {all} FROM {build} AS b WHERE {condition} \
+             ON CONFLICT ({key}) DO {then}"
+        )
+    };
+    let differs = format!("NOT EXISTS (SELECT 1 FROM {live} WHERE {same_key}{same})");
+    c.execute_batch("SAVEPOINT swap")?;
+    if c.execute_batch(&insert(&differs)).is_err() {
+        // Rows trade a value that no two may have: the ones that differ go first, and come back
+        // with what the subscriber keeps beside them.
+        c.execute_batch("ROLLBACK TO swap")?;
+        traded(c, live, build, &differs, (&names, &key))?;
+    }
+    c.execute_batch(&format!("RELEASE swap; DROP TABLE {build}"))
+}
+
+/// Writes the rows that differ, all at once: they are put together with the subscriber's own columns
+/// in a table of their own, taken out, and put back.
+fn traded(
+    c: &Connection,
+    live: &str,
+    build: &str,
+    differs: &str,
+    (names, key): (&[String], &str),
+) -> Result<(), Error> {
+    let plain = table::named(live).ok().flatten().unwrap_or_else(|| live.to_string());
+    let columns = Table::find(c, &plain)?.map(|t| t.columns).unwrap_or_default();
+    let columns = columns.into_iter().filter(|column| !column.generated);
+    let columns: Vec<_> = columns.map(|column| quote(&column.name)).collect();
+    let ours = |n: &String| names.iter().any(|o| o.eq_ignore_ascii_case(n));
+    let value = |n: &String| if ours(n) { format!("b.{n}") } else { format!("l.{n}") };
+    let values: Vec<_> = columns.iter().map(value).collect();
+    let same_key: Vec<_> = key.split(", ").map(|k| format!("l.{k} = b.{k}")).collect();
+    let all = columns.join(", ");
+    c.execute_batch(&format!(
+        "CREATE TEMP TABLE rowcast_traded AS SELECT {} FROM {build} AS b \
+         JOIN {live} AS l ON {} WHERE {differs}; \
+         DELETE FROM {live} WHERE ({key}) IN (SELECT {key} FROM temp.rowcast_traded); \
+         INSERT INTO {live} ({all}) SELECT * FROM temp.rowcast_traded; \
+         DROP TABLE temp.rowcast_traded; \
+         INSERT INTO {live} ({}) SELECT {} FROM {build} AS b WHERE {differs}",
+        values.join(", "),
+        same_key.join(" AND "),
+        names.join(", "),
+        names.join(", "),
+    ))
+}

@@ -1,0 +1,181 @@
+//! Trying parked keys again: each in a transaction of its own, between the chunks, with the
+//! checkpoint where it is.
+
+use super::Lane;
+use super::desk::{Ask, Job, ParkOutcome};
+use super::park::Blame;
+use super::shelf::Id;
+use crate::trouble::Trouble;
+use rowcast_core::{
+    Change, ChangeOp, ParkEdit, Parked, PendingOp, Progress, Rows, ShapeUse, SinkError,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Keys that are tried between two chunks.
+const TRIES_MAX: usize = 100;
+/// Longest that a person's request holds up the route; what is left is done soon after.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Keys that are dropped in one transaction.
+const DROPS_MAX: usize = 1_000;
+
+impl Lane<'_> {
+    /// Waits until something parked is to be tried; for ever when nothing is.
+    pub(super) fn next_due(&self) -> impl Future<Output = ()> + use<> {
+        let due = if self.open { None } else { self.parking.shelf.lock().next_due() };
+        async move {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tries what is due, unless a transaction is open.
+    pub(super) async fn heal_due(&mut self) -> Result<(), Trouble> {
+        if self.open {
+            return Ok(());
+        }
+        let due = self.parking.shelf.lock().due(Instant::now(), TRIES_MAX);
+        for parked in due {
+            self.heal(&parked).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what a person asked for.
+    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), Trouble> {
+        let Ask { job, which, reply } = ask;
+        if reply.is_closed() {
+            // Nobody waits any more, and they were told that nothing was done.
+            return Ok(());
+        }
+        let found: Vec<_> =
+            self.parking.shelf.list().into_iter().filter(|p| which.takes(p)).collect();
+        let done = match job {
+            Job::Retry => self.retry(found).await,
+            Job::Drop => self.drop_all(&found).await,
+        };
+        if let Ok(outcome) = &done {
+            let _ = reply.send(outcome.clone());
+        }
+        done.map(|_| ())
+    }
+
+    /// Tries all of them, and those that failed once more for as long as others heal: a parent may
+    /// come after its child.
+    async fn retry(&mut self, mut left: Vec<Arc<Parked>>) -> Result<ParkOutcome, Trouble> {
+        let began = Instant::now();
+        let mut outcome = ParkOutcome::default();
+        loop {
+            let mut failed = Vec::new();
+            let healed = outcome.healed;
+            for (i, parked) in left.iter().enumerate() {
+                if began.elapsed() > ANSWER_WITHIN {
+                    let now = Instant::now();
+                    let mut keys = self.parking.shelf.lock();
+                    left[i..].iter().for_each(|p| keys.hurry(p, now));
+                    outcome.later = (left.len() - i) as u64;
+                    outcome.parked = failed.len() as u64;
+                    return Ok(outcome);
+                }
+                if self.heal(parked).await? {
+                    outcome.healed += 1;
+                } else {
+                    failed.push(parked.clone());
+                }
+            }
+            if failed.is_empty() || outcome.healed == healed {
+                outcome.parked = failed.len() as u64;
+                return Ok(outcome);
+            }
+            left = failed;
+        }
+    }
+
+    async fn drop_all(&mut self, found: &[Arc<Parked>]) -> Result<ParkOutcome, Trouble> {
+        let mut outcome = ParkOutcome::default();
+        for some in found.chunks(DROPS_MAX) {
+            let parks: Vec<_> = some.iter().map(|p| removal(p)).collect();
+            if self.settle(Rows { parks, ..Rows::default() }).await? {
+                outcome.dropped += some.len() as u64;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Tries one key. Says whether it fits now.
+    async fn heal(&mut self, parked: &Arc<Parked>) -> Result<bool, Trouble> {
+        let error = match self.rows_of(parked) {
+            Ok(rows) => match self.settle(rows).await {
+                Ok(healed) => return Ok(healed),
+                Err(Trouble::Sink(error)) => error,
+                Err(other) => return Err(other),
+            },
+            Err(blame) => {
+                self.still(parked, &blame);
+                return Ok(false);
+            }
+        };
+        match &error {
+            SinkError::Data { .. } => {}
+            // What the row was packed for is not what the table is now.
+            SinkError::Schema { .. } => {
+                self.still(parked, &Blame::of(&error));
+                self.sink.wants(self.log).await?;
+                return Ok(false);
+            }
+            _ => return Err(error.into()),
+        }
+        self.still(parked, &Blame::of(&error));
+        Ok(false)
+    }
+
+    fn still(&mut self, parked: &Arc<Parked>, blame: &Blame) {
+        let id: Id = (parked.table.clone(), parked.key.clone());
+        let again = Arc::new(blame.put_on(parked));
+        self.parking.shelf.lock().failed(&id, again, Instant::now());
+    }
+
+    /// Writes rows without moving the checkpoint.
+    async fn settle(&mut self, rows: Rows) -> Result<bool, Trouble> {
+        let Some(position) = self.stored_position else { return Ok(false) };
+        let progress = Progress { from: self.stored, next: self.stored, position, commit: true };
+        self.sink.apply(&rows, progress).await?;
+        let now = Instant::now();
+        let mut keys = self.parking.shelf.lock();
+        rows.parks.iter().for_each(|edit| keys.edit(edit, now));
+        Ok(true)
+    }
+
+    fn rows_of(&self, parked: &Parked) -> Result<Rows, Blame> {
+        let pending = &parked.pending;
+        let shape = self.projection.shape_for(&parked.table, &pending.schema);
+        let shape = shape.map_err(|e| Blame::because(&e.to_string()))?;
+        let Some(shape) = shape else {
+            return Err(Blame::because("no subscription writes to this table any more"));
+        };
+        let complete = self.complete.get(&shape.entity);
+        let settling = complete.is_none_or(|from| self.at < *from);
+        let change = |op| Change { op, shape: 0, batch: 0, event: 0 };
+        let changes = match pending.op {
+            PendingOp::Whole if pending.before.is_empty() => vec![change(ChangeOp::Update)],
+            PendingOp::Whole => vec![change(ChangeOp::Delete), change(ChangeOp::Update)],
+            PendingOp::Patch => vec![change(ChangeOp::Patch)],
+            PendingOp::Rekey => vec![change(ChangeOp::Rekey)],
+            PendingOp::Delete => vec![change(ChangeOp::Delete)],
+        };
+        Ok(Rows {
+            shapes: vec![ShapeUse { shape, settling }],
+            changes,
+            batches: vec![Arc::new(pending.batch())],
+            parks: vec![removal(parked)],
+            at_once: false,
+        })
+    }
+}
+
+fn removal(parked: &Parked) -> ParkEdit {
+    ParkEdit::Remove { table: parked.table.clone(), key: parked.key.clone() }
+}

@@ -1,0 +1,80 @@
+//! Applying what was read, piece by piece, around what does not fit.
+
+use super::narrow::Part;
+use super::{Lane, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
+use crate::trouble::Trouble;
+use rowcast_core::{EntityName, Offset, SinkError, Stored};
+
+impl Lane<'_> {
+    /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
+    /// until a later piece commits. A row that does not fit is found and set aside, and the rest is
+    /// applied; when that took back earlier pieces, `at` stands at the stored checkpoint afterwards.
+    pub(super) async fn piece(
+        &mut self,
+        batches: &[Stored],
+        end: Offset,
+        commit: bool,
+    ) -> Result<(), Trouble> {
+        while self.at < end {
+            let (goal, whole) = self.window.goal(batches, self.at, (end, commit));
+            let was_open = self.open;
+            match self.part(batches, goal, whole).await? {
+                Part::Applied => self.window.widen(),
+                Part::Unfit { offset, error } => {
+                    let place = (self.at, goal, whole);
+                    self.window.narrow(batches, place, (offset, was_open), error)?;
+                    if was_open {
+                        self.begin_again();
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn part(
+        &mut self,
+        batches: &[Stored],
+        end: Offset,
+        commit: bool,
+    ) -> Result<Part, Trouble> {
+        let complete = &self.complete;
+        let settling = |entity: &EntityName, offset: Offset| {
+            complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
+        };
+        let mut rows = self.projection.rows(batches, self.at, end, settling)?;
+        self.skip(batches, &mut rows);
+        let mut rows = self.parking.set_aside(rows, batches)?;
+        rows.at_once = self.window.at_once();
+        let news = rows.shapes.iter().any(|s| !self.prepared.contains(&s.shape.schema));
+        let position = position_at(batches, end);
+        let nothing = rows.changes.is_empty() && rows.parks.is_empty();
+        let quiet = nothing && !news && !(commit && self.open);
+        self.position = Some(position);
+        let recent =
+            end.0 - self.stored.0 < UNSTORED_MAX && self.stored_at.elapsed() < UNSTORED_WITHIN;
+        if quiet && (!commit || recent) {
+            self.at = end;
+        } else {
+            match self.apply(&rows, end, position, commit).await {
+                Err(Trouble::Sink(error @ SinkError::Data { .. })) => {
+                    self.parking.taken_back();
+                    let offset = self.parking.suspect(&rows, batches, &error);
+                    return Ok(Part::Unfit { offset, error });
+                }
+                applied => applied?,
+            }
+        }
+        if commit {
+            self.publish();
+        }
+        Ok(Part::Applied)
+    }
+
+    /// The target took back an open transaction: what was read of it is read again.
+    fn begin_again(&mut self) {
+        (self.at, self.position, self.open) = (self.stored, self.stored_position, false);
+        self.prepared.clear();
+    }
+}

@@ -1,0 +1,303 @@
+//! The side lane: builds subscriptions from the log while the live ones go on, and joins them when it
+//! has come as far.
+//!
+//! Nobody relies on what is being built, so it may be stored at any batch; P4 holds from the join on.
+
+use super::enroll::{Build, Enrolled};
+use super::junction::Junction;
+use super::{Deliver, Lane, Start};
+use crate::backoff::Backoff;
+use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::trouble::Trouble;
+use rowcast_core::{
+    ByteSize, Chunk, EntityName, Join, Lane as Which, LogError, Offset, Projection, RouteId, Rows,
+    Shape, Sink, SinkSpec, Stored, Tail,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Events between the lanes for which the main one is asked to wait.
+const NEAR_EVENTS: u64 = 1000;
+/// How often that doubles for a side lane that has been all the way and does not get nearer: in the
+/// end the main lane waits for as long as it takes.
+const DOUBLED_EVERY: Duration = Duration::from_secs(10);
+
+/// What others may see of a side lane.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SideState {
+    pub(crate) condition: Condition,
+    /// Entity and table of what is not live yet.
+    pub(crate) builds: Vec<(EntityName, String)>,
+    /// How far it came.
+    pub(crate) at: Option<Offset>,
+}
+
+impl HasCondition for SideState {
+    fn condition(&mut self) -> &mut Condition {
+        &mut self.condition
+    }
+}
+
+impl SideState {
+    pub(super) fn begin(&mut self, enrolled: &Enrolled) {
+        let all = enrolled.building.iter().chain(&enrolled.waiting);
+        self.builds = all.map(|b| (b.member.entity.clone(), b.member.into.clone())).collect();
+        if self.builds.is_empty() {
+            *self = Self::default();
+        } else if enrolled.stuck.is_none() {
+            self.condition = Condition::default();
+        }
+    }
+}
+
+impl Deliver {
+    /// Builds until the subscriptions have joined, or the route is looked at anew for another reason.
+    pub(super) async fn side_lane(
+        &self,
+        enrolled: &mut Enrolled,
+        junction: &Junction,
+        here: &CancellationToken,
+    ) -> Result<(), Trouble> {
+        let name = format!("route {}, copies being built", self.route);
+        let mut backoff = Backoff::default();
+        if let Some(trouble) = enrolled.stuck.take() {
+            return match after_error(&name, trouble, &self.side, &mut backoff, here).await {
+                Next::Again | Next::Stop => Ok(()),
+                Next::Bug(trouble) => Err(trouble),
+            };
+        }
+        if enrolled.building.is_empty() {
+            here.cancelled().await;
+            return Ok(());
+        }
+        let spec = SinkSpec { lane: Which::Side, ..self.spec.clone() };
+        let mut sink = self.database.sink(spec);
+        loop {
+            let build = Building { deliver: self, junction, here, builds: &enrolled.building };
+            let ended = build.run(sink.as_mut(), &name, &mut backoff).await;
+            junction.release();
+            let trouble = match ended {
+                // Retention went past it: the enrolling finds another place to begin.
+                Ok(())
+                | Err(Trouble::Log(LogError::Trimmed { .. } | LogError::Forgotten { .. })) => {
+                    return Ok(());
+                }
+                Err(trouble) => trouble,
+            };
+            match after_error(&name, trouble, &self.side, &mut backoff, here).await {
+                Next::Again => {}
+                Next::Stop => return Ok(()),
+                Next::Bug(trouble) => return Err(trouble),
+            }
+        }
+    }
+}
+
+/// One try of a side lane.
+struct Building<'a> {
+    deliver: &'a Deliver,
+    junction: &'a Junction,
+    here: &'a CancellationToken,
+    builds: &'a [Build],
+}
+
+impl Building<'_> {
+    async fn run(
+        &self,
+        sink: &mut dyn Sink,
+        name: &str,
+        backoff: &mut Backoff,
+    ) -> Result<(), Trouble> {
+        let tail = self.tail().await?;
+        let Some(checkpoint) = self.here.run_until_cancelled(sink.wants(tail.log)).await else {
+            return Ok(());
+        };
+        let checkpoint = checkpoint?;
+        let roll = sink.roll().await?;
+        if roll.side.is_none() || self.builds.iter().any(|b| !roll.members.contains(&b.member)) {
+            // They have joined: the answer was lost.
+            return Ok(());
+        }
+        let begins = self.builds.iter().map(|b| b.member.start).min().unwrap_or_default();
+        let (log, at) = (tail.log, checkpoint.next);
+        let position = checkpoint.position;
+        let start = Start { log, at, position, tail: &tail, has_rows: at > begins };
+        let subscriptions = self.builds.iter().map(|b| b.subscription.clone()).collect();
+        let desk = &self.deliver.side_desk;
+        desk.load(sink.parked().await?);
+        let mut asks = desk.open().await;
+        let mut lane = Lane::new((self.deliver, desk), sink, start, subscriptions);
+        lane.projection = lane.projection.growing();
+        lane.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
+        at_work(name, &self.deliver.side, backoff);
+        let mut pace = Pace { all_the_way: self.end(&tail), since: None };
+        loop {
+            lane.heal_due().await?;
+            self.deliver.side.send_modify(|s| s.at = Some(lane.at));
+            let limit = (!self.junction.free).then(|| self.junction.place());
+            let tail = self.tail().await?;
+            if self.is_near(lane.at, limit, &tail, &mut pace).await?
+                && self.joined(&mut lane).await?
+            {
+                return Ok(());
+            }
+            self.junction.release();
+            let limited = limit.filter(|limit| lane.at >= *limit);
+            let due = lane.next_due();
+            tokio::select! {
+                () = self.here.cancelled() => return Ok(()),
+                Some(ask) = asks.recv() => lane.answer(ask).await?,
+                () = due => {}
+                chunk = self.more(lane.at, limited) => {
+                    if let Some(chunk) = chunk? {
+                        lane.build(&chunk, limit).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tail(&self) -> Result<Tail, Trouble> {
+        Ok(self.deliver.log.tail(&self.deliver.route.from).await?)
+    }
+
+    /// What comes next; nothing when the main lane had to go on first, and has.
+    async fn more(&self, at: Offset, limited: Option<Offset>) -> Result<Option<Chunk>, LogError> {
+        match limited {
+            Some(limit) => {
+                self.junction.moved_from(limit).await;
+                Ok(None)
+            }
+            None => self.read(at).await.map(Some),
+        }
+    }
+
+    /// The main lane may hold as much at the same time.
+    async fn read(&self, at: Offset) -> Result<Chunk, LogError> {
+        let max = ByteSize((self.deliver.share.get().0 / 2).max(1));
+        self.deliver.log.read(&self.deliver.route.from, at, max).await
+    }
+
+    /// Where the lane has to get to at present.
+    fn end(&self, tail: &Tail) -> Offset {
+        if self.junction.free { tail.next } else { self.junction.place() }
+    }
+
+    /// Whether every copy is whole at `at`: its entity was read to the end before.
+    fn is_complete(&self, tail: &Tail, at: Offset) -> bool {
+        self.builds.iter().all(|b| tail.complete_from(&b.member.entity).is_some_and(|c| c <= at))
+    }
+
+    /// Whether it pays to have the main lane wait.
+    async fn is_near(
+        &self,
+        at: Offset,
+        limit: Option<Offset>,
+        tail: &Tail,
+        pace: &mut Pace,
+    ) -> Result<bool, Trouble> {
+        let left = self.end(tail).0.saturating_sub(at.0);
+        if left > pace.near(at) || !self.is_complete(tail, limit.unwrap_or(at)) {
+            return Ok(false);
+        }
+        if let Some(limit) = limit {
+            // The main lane may have to come again to where the side lane was already.
+            return Ok(at <= limit);
+        }
+        let whole = self.deliver.place(at).await?.is_some_and(|(_, whole)| whole);
+        Ok(whole && at >= self.junction.place())
+    }
+
+    /// Joins at the place where the main lane waits; `false` when it turns out that the copies are
+    /// not whole there.
+    async fn joined(&self, lane: &mut Lane<'_>) -> Result<bool, Trouble> {
+        let Some(held) = self.held().await else { return Ok(true) };
+        let next = if self.junction.free { lane.at } else { held };
+        while lane.at < next {
+            let chunk = self.read(lane.at).await?;
+            lane.build(&chunk, Some(next)).await?;
+        }
+        // Asked only now: an entity may have been read again in the last distance.
+        let tail = self.tail().await?;
+        if !self.is_complete(&tail, next) {
+            return Ok(false);
+        }
+        let Some((position, _)) = self.deliver.place(next).await? else { return Ok(false) };
+        if lane.stored < next {
+            lane.apply(&Rows::default(), next, position, true).await?;
+        }
+        let shapes = self.shapes(&tail)?;
+        lane.sink.join(&Join { from: held, next, position, shapes }).await?;
+        tracing::info!(
+            "route {}: {} joined at offset {next}",
+            self.deliver.route,
+            self.builds.iter().map(|b| b.member.into.as_str()).collect::<Vec<_>>().join(", ")
+        );
+        Ok(true)
+    }
+
+    /// The checkpoint of a main lane that waits; `None` when everything is looked at anew.
+    async fn held(&self) -> Option<Offset> {
+        if self.junction.free {
+            return Some(self.junction.place());
+        }
+        self.here.run_until_cancelled(self.junction.ask()).await
+    }
+
+    /// What the subscriptions are from here on. A field that never came shows now.
+    fn shapes(&self, tail: &Tail) -> Result<Vec<Arc<Shape>>, Trouble> {
+        let RouteId { from, to } = self.deliver.route.clone();
+        let subscriptions = self.builds.iter().map(|b| b.subscription.clone()).collect();
+        let mut projection = Projection::new(from, to, subscriptions);
+        let mut shapes = Vec::new();
+        for schema in &tail.schemas {
+            shapes.extend(projection.shapes(schema)?);
+        }
+        Ok(shapes)
+    }
+}
+
+/// How near is near.
+struct Pace {
+    /// The end when the lane began.
+    all_the_way: Offset,
+    /// When the lane had come that far.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    fn near(&mut self, at: Offset) -> u64 {
+        if at < self.all_the_way {
+            return NEAR_EVENTS;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let times = since.elapsed().as_secs() / DOUBLED_EVERY.as_secs();
+        NEAR_EVENTS.saturating_mul(1 << times.min(40))
+    }
+}
+
+impl Lane<'_> {
+    /// Applies a chunk up to `limit`, whatever transactions it cuts.
+    async fn build(&mut self, chunk: &Chunk, limit: Option<Offset>) -> Result<(), Trouble> {
+        self.follow_history(chunk)?;
+        for stored in &chunk.batches {
+            self.notice_snapshots(stored);
+        }
+        let end = limit.map_or(chunk.next, |limit| limit.min(chunk.next));
+        self.whole_rows(&chunk.batches, end, true).await
+    }
+
+    /// In a side lane, leaves out what comes before a subscription's start.
+    pub(super) fn skip(&self, batches: &[Stored], rows: &mut Rows) {
+        let Some(starts) = &self.starts else { return };
+        let shapes = &rows.shapes;
+        rows.changes.retain(|change| {
+            let Some(stored) = batches.get(change.batch as usize) else { return true };
+            let subscription = shapes[change.shape as usize].shape.subscription;
+            let start = starts.get(subscription).copied().unwrap_or_default();
+            stored.offset(change.event as usize) >= start
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Events, followed live: server-sent events, each a CloudEvent. Whoever reads slowly is served from
+//! the log at its own pace and holds nothing up; whoever does not read at all is dropped.
+
+mod cloud_event;
+mod follow;
+mod time;
+mod walk;
+
+pub use cloud_event::cloud_event;
+pub use time::rfc3339;
+
+use crate::api::Api;
+use crate::auth::Caller;
+use crate::extract::Asked;
+use crate::openapi::shapes;
+use crate::problem::Problem;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use follow::Follow;
+use rowcast_core::{EntityName, LogError, Offset, ServiceName};
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+/// What to follow.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct What {
+    /// The publishing service.
+    #[param(example = "customer")]
+    stream: String,
+    /// One of its entities; all if unset.
+    #[param(nullable = false)]
+    entity: Option<String>,
+    /// Where to begin: `beginning`, `end` (the default), or the offset of the first event wanted. A
+    /// `Last-Event-ID` header goes before this.
+    #[param(nullable = false)]
+    from: Option<String>,
+}
+
+/// Every change of a service's entities, in order, as server-sent events that never end by
+/// themselves. The `id` of each is its offset, so that a client that connects again goes on where it
+/// was.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    params(
+        What,
+        ("Last-Event-ID" = Option<u64>, Header, nullable = false,
+            description = "The offset of the last event seen."),
+    ),
+    responses(
+        (status = 200, description = "Events; the data of each is a CloudEvent in JSON.",
+            body = shapes::CloudEvent, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is missing or wrong, or the offset is ahead of the stream.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or an unknown one.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "This token may not read these events.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such stream or entity.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 410, description = "The offset was forgotten by retention.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Too many follow events, or the log cannot be read.",
+            body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn events(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    Asked(what): Asked<What>,
+) -> Result<Response, Problem> {
+    let wrong = |e: rowcast_core::NameError| Problem::bad_request(e.to_string());
+    let service: ServiceName = what.stream.parse().map_err(wrong)?;
+    let entity: Option<EntityName> = what.entity.map(|e| e.parse()).transpose().map_err(wrong)?;
+    let readable = caller.readable(&api.board, &service)?;
+    let published = api.board.published(&service);
+    let published = published
+        .ok_or_else(|| Problem::not_found(format!("there is no publishing service `{service}`")))?;
+    if let Some(entity) = &entity {
+        if !published.contains(entity) {
+            let detail = format!("`{service}` publishes no entity `{entity}`");
+            return Err(Problem::not_found(detail));
+        }
+        if readable.is_some_and(|r| !r.contains(entity)) {
+            let detail = format!("this token may not read events of {service}.{entity}");
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+    }
+    let (first, next) = api.board.ends(&service).await.map_err(|e| Problem::of(&e))?;
+    let at = match begin(&headers, what.from.as_deref())? {
+        Begin::Beginning => first,
+        Begin::End => next,
+        Begin::At(at) if at < first => {
+            return Err(Problem::of(&LogError::Trimmed { stream: service, at, first }));
+        }
+        Begin::At(at) if at > next => {
+            let ahead = LogError::Ahead { stream: service, at, next };
+            let help = "begin at `from=end`, or at `from=beginning` if the log was replaced";
+            return Err(Problem::bad_request(ahead.to_string()).help(help));
+        }
+        Begin::At(at) => at,
+    };
+    let seat = api.stream_seat()?;
+    let follow = Follow::new(api, caller, service, entity, at, seat);
+    let kind = [(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))];
+    Ok((kind, Body::from_stream(follow.stream())).into_response())
+}
+
+enum Begin {
+    Beginning,
+    End,
+    At(Offset),
+}
+
+fn begin(headers: &HeaderMap, from: Option<&str>) -> Result<Begin, Problem> {
+    // Browsers send an empty one when they have seen no id.
+    if let Some(last) = headers.get("last-event-id").filter(|v| !v.is_empty()) {
+        let last: Option<u64> = last.to_str().ok().and_then(|l| l.parse().ok());
+        let next = last.and_then(|l| l.checked_add(1));
+        let wrong = || Problem::bad_request("Last-Event-ID is not the offset of an event");
+        return next.map(|n| Begin::At(Offset(n))).ok_or_else(wrong);
+    }
+    match from {
+        None | Some("end") => Ok(Begin::End),
+        Some("beginning") => Ok(Begin::Beginning),
+        Some(offset) => {
+            let wrong = |_| Problem::bad_request("from: write beginning, end, or an offset");
+            offset.parse().map(|o| Begin::At(Offset(o))).map_err(wrong)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One client that follows a stream. Its place is all that is kept of it between two reads; the log
+//! is read when the client has taken what was read before.
+
+use super::cloud_event::write_event;
+use super::walk::Walk;
+use crate::api::Api;
+use crate::auth::Caller;
+use crate::problem::Problem;
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use rowcast_core::{ByteSize, Chunk, EntityName, LogError, Offset, Op, ServiceName, Stored};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// Rows taken from the log at once; one batch at least, which is about 1 MiB.
+const READ_MAX: ByteSize = ByteSize(256 << 10);
+/// Text handed on at once, when no single event is longer.
+const TEXT_MAX: usize = 64 << 10;
+/// How often a quiet stream says that it is there.
+const STILL_HERE: Duration = Duration::from_secs(15);
+/// What a stream begins with: how long to wait before connecting again.
+const HELLO: &str = "retry: 2000\n\n";
+
+pub(crate) struct Follow {
+    api: Api,
+    caller: Caller,
+    service: ServiceName,
+    entity: Option<EntityName>,
+    /// What is read and not told yet.
+    read: VecDeque<Stored>,
+    walk: Option<Walk>,
+    /// Where to read on.
+    at: Offset,
+    /// What the caller may read; all when absent.
+    readable: Option<Vec<EntityName>>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Follow {
+    pub(crate) fn new(
+        api: Api,
+        caller: Caller,
+        service: ServiceName,
+        entity: Option<EntityName>,
+        at: Offset,
+        seat: OwnedSemaphorePermit,
+    ) -> Self {
+        let (read, walk, readable) = (VecDeque::new(), None, None);
+        Self { api, caller, service, entity, read, walk, at, readable, _seat: seat }
+    }
+
+    /// The text, in pieces, until the client goes or we stop.
+    pub(crate) fn stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+        let hello = stream::once(async { Ok(Bytes::from_static(HELLO.as_bytes())) });
+        let told = stream::unfold(Some(self), |follow| async {
+            let mut follow = follow?;
+            let (piece, goes_on) = match follow.piece().await {
+                Piece::Text(text) => (text, true),
+                Piece::Last(problem) => (farewell(&problem), false),
+                Piece::Stopped => return None,
+            };
+            Some((Ok(piece.into()), goes_on.then_some(follow)))
+        });
+        hello.chain(told)
+    }
+
+    async fn piece(&mut self) -> Piece {
+        let quiet_until = Instant::now() + STILL_HERE;
+        loop {
+            // What is all filtered out must not keep others from running.
+            tokio::task::consume_budget().await;
+            let mut text = Vec::new();
+            self.tell(&mut text);
+            if !text.is_empty() {
+                return Piece::Text(text);
+            }
+            if Instant::now() >= quiet_until {
+                return Piece::Text(self.still_here());
+            }
+            let read = self.api.board.read(&self.service, self.at, READ_MAX);
+            let read = tokio::time::timeout_at(quiet_until, read);
+            match self.api.stop.run_until_cancelled(read).await {
+                None => return Piece::Stopped,
+                Some(Err(_)) => return Piece::Text(self.still_here()),
+                Some(Ok(Err(LogError::Closed { .. }))) => return Piece::Stopped,
+                Some(Ok(Err(e))) => return Piece::Last(Problem::of(&e)),
+                Some(Ok(Ok(chunk))) => {
+                    if let Err(problem) = self.take(chunk) {
+                        return Piece::Last(problem);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks again at what the caller may read: subscriptions change while a stream is followed.
+    fn take(&mut self, chunk: Chunk) -> Result<(), Problem> {
+        self.readable = self.caller.readable(&self.api.board, &self.service)?;
+        self.walk = None;
+        self.read = chunk.batches.into();
+        Ok(())
+    }
+
+    /// Writes as much as fits of what was read.
+    fn tell(&mut self, text: &mut Vec<u8>) {
+        while text.len() < TEXT_MAX {
+            let Some(walk) = &mut self.walk else {
+                let Some(stored) = self.read.pop_front() else { return };
+                self.walk = Some(Walk::new(stored, self.at));
+                continue;
+            };
+            let Some((offset, batch, event, at)) = walk.next() else {
+                self.walk = None;
+                continue;
+            };
+            self.at = Offset(offset + 1);
+            let entity = &batch.schema(event).entity;
+            let wanted = self.entity.as_ref().is_none_or(|e| e == entity)
+                && self.readable.as_ref().is_none_or(|r| r.contains(entity))
+                && is_change(event.op);
+            if wanted {
+                text.extend_from_slice(format!("id: {offset}\ndata: ").as_bytes());
+                write_event(text, &self.service, offset, batch, event, at);
+                text.extend_from_slice(b"\n\n");
+            }
+        }
+    }
+
+    /// A comment, and the offset up to which there was nothing to tell: a client that connects again
+    /// does not make us look at all of that once more.
+    fn still_here(&self) -> Vec<u8> {
+        match self.at.0.checked_sub(1) {
+            Some(last) => format!(": still here\nid: {last}\n\n").into(),
+            None => b": still here\n\n".into(),
+        }
+    }
+}
+
+enum Piece {
+    Text(Vec<u8>),
+    /// It cannot go on.
+    Last(Problem),
+    /// We end.
+    Stopped,
+}
+
+/// Whether an event changes rows; the others are between capture and routes.
+fn is_change(op: Op) -> bool {
+    match op {
+        Op::Create | Op::Update | Op::Delete | Op::Read | Op::Truncate => true,
+        Op::Schema | Op::Complete | Op::End => false,
+    }
+}
+
+/// Why a stream ends, as an event of another name.
+fn farewell(problem: &Problem) -> Vec<u8> {
+    let json = serde_json::to_string(problem).unwrap_or_default();
+    format!("event: problem\ndata: {json}\n\n").into()
+}

@@ -1,0 +1,283 @@
+//! Parked keys: what is set aside, and what to do about it.
+
+use crate::api::Api;
+use crate::auth::{Caller, Deed};
+use crate::extract::Asked;
+use crate::problem::Problem;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use rowcast_core::RouteId;
+use rowcast_engine::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Looking at what is parked.
+pub(crate) fn looking() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
+}
+
+/// Doing something about it, which the route does between two chunks.
+pub(crate) fn acting() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(retry)).routes(routes!(drop_pending))
+}
+
+/// Of which route.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Whose {
+    /// The route, written FROM:TO; all of them if unset.
+    #[param(example = "customer:order", nullable = false)]
+    route: Option<String>,
+}
+
+/// Which parked keys of a route; all of them if neither a table nor a key is set.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// The route, written FROM:TO.
+    #[param(example = "customer:order")]
+    route: String,
+    /// The subscription's table.
+    #[param(nullable = false)]
+    table: Option<String>,
+    /// The key, as the list shows it.
+    #[param(nullable = false)]
+    key: Option<String>,
+}
+
+/// A value of a pending row: the field's name, and its text or null.
+#[derive(Debug, Serialize, ToSchema)]
+struct Field {
+    /// The field.
+    name: String,
+    /// Its value as text; null for NULL.
+    value: Option<String>,
+}
+
+/// One parked key.
+#[derive(Debug, Serialize, ToSchema)]
+struct Parked {
+    /// The route, FROM:TO.
+    route: String,
+    /// The subscription's table.
+    table: String,
+    /// The key.
+    key: String,
+    /// The name of the page that explains it.
+    code: String,
+    /// Which rule the row breaks.
+    message: String,
+    /// When it was parked, in milliseconds since 1970 UTC.
+    since_ms: i64,
+    /// The first event that did not fit.
+    first: u64,
+    /// The newest event that is merged into it.
+    last: u64,
+    /// How many events are.
+    events: u64,
+    /// What is left to do: `write`, `change`, `move` or `delete`.
+    pending: &'static str,
+    /// The database's own words; only where rows are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    words: Option<String>,
+    /// The pending row; only where rows are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    row: Option<Vec<Field>>,
+}
+
+impl From<ParkedEntry> for Parked {
+    fn from(e: ParkedEntry) -> Self {
+        let field = |(name, value)| Field { name, value };
+        Self {
+            route: e.route,
+            table: e.table,
+            key: e.key,
+            code: e.code,
+            message: e.message,
+            since_ms: e.since_ms,
+            first: e.first,
+            last: e.last,
+            events: e.events,
+            pending: e.pending,
+            words: e.words,
+            row: e.row.map(|row| row.into_iter().map(field).collect()),
+        }
+    }
+}
+
+/// Parked keys, the oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct List {
+    /// The keys.
+    parked: Vec<Parked>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Outcome {
+    /// Keys that fit now.
+    healed: u64,
+    /// Keys that were tried and still do not fit.
+    parked: u64,
+    /// Keys that the route tries next, because there are many.
+    later: u64,
+    /// Keys whose pending rows were given up.
+    dropped: u64,
+}
+
+impl From<ParkOutcome> for Outcome {
+    fn from(o: ParkOutcome) -> Self {
+        let ParkOutcome { healed, parked, later, dropped } = o;
+        Self { healed, parked, later, dropped }
+    }
+}
+
+/// What is parked, without values. A subscriber's token sees its own routes.
+#[utoipa::path(
+    get,
+    path = "/v1/parked",
+    tag = "parked",
+    params(Whose),
+    responses(
+        (status = 200, description = "Everything that is parked at this moment.", body = List),
+        (status = 400, description = "That is no route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "No token, or an unknown one.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such route.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Asked(whose): Asked<Whose>,
+) -> Result<Json<List>, Problem> {
+    caller.may(Deed::SeeStatus)?;
+    let route = whose.route.as_deref().map(read).transpose()?;
+    let found = api.board.parked(route.as_ref()).map_err(|e| refused(&e))?;
+    let mut parked: Vec<Parked> = found.into_iter().map(Parked::from).collect();
+    if let Some(own) = caller.limited_to() {
+        parked.retain(|p| p.route.rsplit(':').next() == Some(own.as_str()));
+    }
+    Ok(Json(List { parked }))
+}
+
+/// The database's words and the pending rows. They hold values: for admins and the subscriber.
+#[utoipa::path(
+    get,
+    path = "/v1/parked/show",
+    tag = "parked",
+    params(Which),
+    responses(
+        (status = 200, description = "The keys that are meant, with their rows.", body = List),
+        (status = 400, description = "No route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "No token, or an unknown one.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "Not this token's route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such route, or nothing like that is parked.",
+            body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Asked(which): Asked<Which>,
+) -> Result<Json<List>, Problem> {
+    let route = read(&which.route)?;
+    caller.may(Deed::ReadParked(&route))?;
+    let found = api.board.parked_rows(&route, &which.keys()).map_err(|e| refused(&e))?;
+    Ok(Json(List { parked: found.into_iter().map(Parked::from).collect() }))
+}
+
+/// Tries parked keys again, now.
+#[utoipa::path(
+    post,
+    path = "/v1/parked/retry",
+    tag = "parked",
+    params(Which),
+    responses(
+        (status = 200, description = "They were tried.", body = Outcome),
+        (status = 400, description = "No route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "No token, or an unknown one.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "Not this token's route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such route, or nothing like that is parked.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The route is not at work; or stopping.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn retry(
+    State(api): State<Api>,
+    caller: Caller,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Outcome>, Problem> {
+    let route = read(&which.route)?;
+    caller.may(Deed::ChangeParked(&route))?;
+    let _seat = api.wait_seat()?;
+    let done = api.stop.run_until_cancelled(api.board.retry_parked(&route, which.keys())).await;
+    let outcome = done.ok_or_else(Problem::stopping)?.map_err(|e| refused(&e))?;
+    Ok(Json(outcome.into()))
+}
+
+/// Gives up the pending rows of parked keys: the copy keeps what it has for them until their next
+/// whole row.
+#[utoipa::path(
+    post,
+    path = "/v1/parked/drop",
+    tag = "parked",
+    params(Which),
+    responses(
+        (status = 200, description = "They were given up.", body = Outcome),
+        (status = 400, description = "No route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "No token, or an unknown one.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "Not this token's route.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such route, or nothing like that is parked.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The route is not at work; or stopping.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn drop_pending(
+    State(api): State<Api>,
+    caller: Caller,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Outcome>, Problem> {
+    let route = read(&which.route)?;
+    caller.may(Deed::ChangeParked(&route))?;
+    let _seat = api.wait_seat()?;
+    let done = api.stop.run_until_cancelled(api.board.drop_parked(&route, which.keys())).await;
+    let outcome = done.ok_or_else(Problem::stopping)?.map_err(|e| refused(&e))?;
+    Ok(Json(outcome.into()))
+}
+
+impl Which {
+    fn keys(self) -> ParkWhich {
+        ParkWhich { table: self.table, key: self.key }
+    }
+}
+
+fn read(route: &str) -> Result<RouteId, Problem> {
+    route.parse().map_err(|e| Problem::bad_request(format!("route: {e}")))
+}
+
+fn refused(error: &ParkError) -> Problem {
+    let status = match error {
+        ParkError::NoRoute(_) | ParkError::NoKey(_) => StatusCode::NOT_FOUND,
+        ParkError::NotAtWork(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Problem::new(status, error.to_string())
+}

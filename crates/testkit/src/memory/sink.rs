@@ -1,0 +1,262 @@
+//! The sink of a memory database.
+
+use super::row::read;
+use super::{Content, Fault, MemoryDatabase};
+use async_trait::async_trait;
+use rowcast_core::{
+    ChangeOp, Checkpoint, Join, Lane, LogId, Mark, Member, Membership, Offset, ParkEdit, Parked,
+    Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Tables = BTreeMap<String, Content>;
+
+pub(super) struct MemorySink {
+    database: MemoryDatabase,
+    spec: SinkSpec,
+    log: Option<LogId>,
+    /// What an open transaction has written so far, to the tables that it wrote to, and noted.
+    open: Option<(Tables, Vec<ParkEdit>)>,
+    /// Tables whose rows go beside them.
+    beside: BTreeSet<String>,
+}
+
+/// Tables with this name are no reader's business.
+fn build(into: &str) -> String {
+    format!("(build) {into}")
+}
+
+impl MemorySink {
+    pub(super) fn new(database: MemoryDatabase, spec: SinkSpec) -> Self {
+        Self { database, spec, log: None, open: None, beside: BTreeSet::new() }
+    }
+
+    fn lane(&self, lane: Lane) -> String {
+        match lane {
+            Lane::Main => self.spec.route.to_string(),
+            Lane::Side => format!("{} (side)", self.spec.route),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> SinkError {
+        let service = self.spec.route.to.clone();
+        match fault {
+            Fault::NeedOperator => SinkError::Setup {
+                service,
+                what: "scripted".into(),
+                help: "wait for the next try".into(),
+                source: None,
+            },
+            Fault::None | Fault::Refuse | Fault::LoseAnswer => {
+                SinkError::Unreachable { service, source: "scripted".into() }
+            }
+        }
+    }
+
+    /// What goes wrong at this call. Gives others a turn, so that a crash can come here.
+    async fn fault(&mut self) -> Result<Fault, SinkError> {
+        tokio::task::yield_now().await;
+        let fault = self.database.lock().sink_faults.pop_front().unwrap_or(Fault::None);
+        if matches!(fault, Fault::Refuse | Fault::NeedOperator) {
+            self.open = None;
+            return Err(self.error(fault));
+        }
+        Ok(fault)
+    }
+
+    fn answer(&self, fault: Fault) -> Result<(), SinkError> {
+        if fault == Fault::LoseAnswer { Err(self.error(fault)) } else { Ok(()) }
+    }
+
+    fn compare(&self, lane: Lane, from: Offset) -> Result<(), SinkError> {
+        let log = self.log.expect("a sink is asked what it wants before it writes");
+        let found = self.database.lock().checkpoints.get(&self.lane(lane)).copied();
+        let what = match found {
+            Some((l, at)) if l == log && at.next == from => return Ok(()),
+            Some((_, at)) => format!("it is {} and not {from}", at.next),
+            None => "it is gone".into(),
+        };
+        let route = self.spec.route.clone();
+        Err(SinkError::Checkpoint { route, what, help: String::new() })
+    }
+
+    /// Writes the rows; the first change that does not fit is the answer.
+    fn write(&self, rows: &Rows, tables: &mut Tables) -> Result<(), u32> {
+        let table = |into: &str| if self.beside.contains(into) { build(into) } else { into.into() };
+        let inner = self.database.lock();
+        let mut fetch = |name: String| {
+            let there = || inner.tables.get(&name).cloned().unwrap_or_default();
+            tables.entry(name.clone()).or_insert_with(there);
+        };
+        rows.shapes.iter().for_each(|used| fetch(table(&used.shape.into)));
+        for (index, change) in rows.changes.iter().enumerate() {
+            let table = tables.get_mut(&table(&rows.shape(change).into)).expect("just fetched");
+            match change.op {
+                ChangeOp::Create | ChangeOp::Read | ChangeOp::Update => {
+                    let (key, value) = read(rows.after(change));
+                    let value = value.expect("a whole row");
+                    if inner.refused.as_ref().is_some_and(|prefix| value.starts_with(prefix)) {
+                        return Err(index as u32);
+                    }
+                    table.insert(key, value);
+                }
+                ChangeOp::Delete | ChangeOp::Leave => {
+                    drop(table.remove(&read(rows.found_by(change)).0));
+                }
+                ChangeOp::Truncate => table.clear(),
+                ChangeOp::Patch => {}
+                ChangeOp::Rekey => {
+                    let value = table.remove(&read(rows.before(change)).0);
+                    table.extend(value.map(|v| (read(rows.after(change)).0, v)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unfit(&self, rows: &Rows, change: u32) -> SinkError {
+        SinkError::Data {
+            service: self.spec.route.to.clone(),
+            table: rows.shape(&rows.changes[change as usize]).into.clone(),
+            key: None,
+            change: Some(change),
+            what: "its value is refused".into(),
+            help: "stop refusing it".into(),
+            source: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for MemorySink {
+    async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        self.open = None;
+        self.log = Some(log);
+        let none = Checkpoint { next: Offset(0), position: None };
+        let lane = self.lane(self.spec.lane);
+        let found = {
+            let mut inner = self.database.lock();
+            match self.spec.lane {
+                Lane::Main => inner.checkpoints.entry(lane).or_insert((log, none)).1,
+                Lane::Side => inner.checkpoints.get(&lane).map_or(none, |(_, at)| *at),
+            }
+        };
+        let members = self.roll().await?.members;
+        let beside = members.into_iter().filter(|m| m.state == Membership::Beside);
+        self.beside = beside.filter(|_| self.spec.lane == Lane::Side).map(|m| m.into).collect();
+        Ok(found)
+    }
+
+    async fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
+        let lane = self.lane(self.spec.lane);
+        let inner = self.database.lock();
+        let ours = inner.parked.iter().filter(|((l, ..), _)| *l == lane);
+        Ok(ours.map(|(_, parked)| parked.clone()).collect())
+    }
+
+    async fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        // Nothing else runs between two calls of a test that mends.
+        self.wants(log).await
+    }
+
+    async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
+        let fault = self.fault().await?;
+        let (mut tables, mut parks) = self.open.take().unwrap_or_default();
+        self.write(rows, &mut tables).map_err(|change| self.unfit(rows, change))?;
+        parks.extend(rows.parks.iter().cloned());
+        if !progress.commit {
+            self.open = Some((tables, parks));
+            return Ok(());
+        }
+        self.compare(self.spec.lane, progress.from)?;
+        let mut inner = self.database.lock();
+        let stored = inner.checkpoints.get_mut(&self.lane(self.spec.lane)).expect("just compared");
+        stored.1 = Checkpoint { next: progress.next, position: Some(progress.position) };
+        inner.tables.append(&mut tables);
+        let lane = self.lane(self.spec.lane);
+        for edit in parks {
+            match edit {
+                ParkEdit::Put(p) => {
+                    let id = (lane.clone(), p.table.clone(), p.key.clone());
+                    inner.parked.insert(id, Parked::clone(&p));
+                }
+                ParkEdit::Remove { table, key } => {
+                    inner.parked.remove(&(lane.clone(), table, key));
+                }
+            }
+        }
+        inner.look();
+        drop(inner);
+        self.answer(fault)
+    }
+
+    async fn roll(&mut self) -> Result<Roll, SinkError> {
+        let route = self.lane(Lane::Main);
+        let inner = self.database.lock();
+        let ours = inner.members.iter().filter(|((r, _), _)| *r == route);
+        let side = inner.checkpoints.get(&self.lane(Lane::Side)).map(|(_, at)| at.next);
+        Ok(Roll { members: ours.map(|(_, m)| m.clone()).collect(), side })
+    }
+
+    async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
+        Ok(self.database.table(into).is_empty())
+    }
+
+    async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
+        let fault = self.fault().await?;
+        self.compare(Lane::Main, mark.at)?;
+        let log = self.log.expect("just compared");
+        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        let mut inner = self.database.lock();
+        for member in &mark.members {
+            if member.state != Membership::Beside {
+                inner.tables.remove(&build(&member.into));
+            }
+            if member.state != Membership::Live {
+                let lanes = [&route, &side];
+                inner.parked.retain(|(l, into, _), _| !lanes.contains(&l) || *into != member.into);
+            }
+            inner.members.insert((route.clone(), member.into.clone()), member.clone());
+        }
+        match mark.side {
+            SideMark::Leave => {}
+            SideMark::Open(next) => {
+                let at = Checkpoint { next, position: None };
+                inner.checkpoints.entry(side).or_insert((log, at));
+            }
+            SideMark::Drop => drop(inner.checkpoints.remove(&side)),
+        }
+        drop(inner);
+        self.answer(fault)
+    }
+
+    async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
+        let fault = self.fault().await?;
+        self.compare(Lane::Main, join.from)?;
+        self.compare(Lane::Side, join.next)?;
+        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        let mut inner = self.database.lock();
+        let checkpoint = inner.checkpoints.get_mut(&route).expect("just compared");
+        checkpoint.1 = Checkpoint { next: join.next, position: Some(join.position) };
+        inner.checkpoints.remove(&side);
+        let all = std::mem::take(&mut inner.parked).into_iter();
+        let joined = |l: String| if l == side { route.clone() } else { l };
+        inner.parked = all.map(|((l, into, key), p)| ((joined(l), into, key), p)).collect();
+        let building =
+            |((r, _), m): &(&(String, String), &mut Member)| *r == route && m.state.is_building();
+        let mut swaps = Vec::new();
+        for (_, member) in inner.members.iter_mut().filter(building) {
+            if member.state == Membership::Beside {
+                swaps.push(member.into.clone());
+            }
+            member.state = Membership::Live;
+        }
+        for into in swaps {
+            let built = inner.tables.remove(&build(&into)).unwrap_or_default();
+            inner.tables.insert(into, built);
+        }
+        inner.look();
+        drop(inner);
+        self.answer(fault)
+    }
+}

@@ -1,0 +1,237 @@
+//! Checks of members, side lanes and joins.
+
+use super::Word::{Is, Null};
+use super::feed::{Feed, all, cells, create, customer, delete, read, schema, truncate, update};
+use super::{Cell, SinkHarness};
+use rowcast_core::{
+    Fields, Join, Lane, Mark, Member, Membership, Offset, Point, Position, Projection, Roll,
+    SideMark, SinkError, Subscription,
+};
+
+fn member(feed: &Feed<'_>, subscription: &Subscription, state: Membership) -> Member {
+    Member {
+        into: subscription.into.clone(),
+        entity: subscription.entity.clone(),
+        definition: subscription.definition(),
+        state,
+        start: Offset(0),
+        log: feed.log,
+    }
+}
+
+async fn mark(feed: &mut Feed<'_>, members: Vec<Member>, side: SideMark) {
+    let mark = Mark { at: feed.stored, members, side };
+    let marked = feed.sink.mark(&mark).await;
+    marked.unwrap_or_else(|e| panic!("a sink marks: {e:?}"));
+}
+
+/// A route that is live with rows 1, 2 and 3, and a side lane that is to build it once more.
+async fn rebuilt<'a>(
+    harness: &'a dyn SinkHarness,
+    subscription: &Subscription,
+) -> (Feed<'a>, Feed<'a>) {
+    let mut main = Feed::connect(harness, subscription.clone()).await;
+    main.apply(&[
+        create([Is("1"), Is("a"), Is("1")]),
+        create([Is("2"), Is("b"), Is("2")]),
+        create([Is("3"), Is("c"), Is("3")]),
+    ])
+    .await;
+    let live = member(&main, subscription, Membership::Live);
+    mark(&mut main, vec![live.clone()], SideMark::Leave).await;
+    let beside = Member { state: Membership::Beside, ..live };
+    mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
+    let side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    (main, side)
+}
+
+fn joining(main: &Feed<'_>, side: &Feed<'_>, subscription: &Subscription) -> Join {
+    let route: rowcast_core::RouteId = "shop:office".parse().expect("a suite's own name");
+    let mut projection = Projection::new(route.from, route.to, vec![subscription.clone()]);
+    let shapes = projection.shapes(&side.schema).unwrap_or_else(|e| panic!("it fits: {e}"));
+    let position = Position::new(side.epoch, Point::Sequence(side.at.0 + 1));
+    Join { from: main.stored, next: side.at, position, shapes }
+}
+
+async fn join(main: &mut Feed<'_>, side: &mut Feed<'_>, subscription: &Subscription) {
+    let join = joining(main, side, subscription);
+    let joined = side.sink.join(&join).await;
+    joined.unwrap_or_else(|e| panic!("a side lane joins: {e:?}"));
+    let found = main.reconnect().await;
+    assert_eq!((found.next, found.position), (join.next, Some(join.position)));
+}
+
+async fn roll(feed: &mut Feed<'_>) -> Roll {
+    feed.sink.roll().await.unwrap_or_else(|e| panic!("a sink tells its roll: {e:?}"))
+}
+
+/// A target remembers what became of every copy, and where its side lane stands.
+pub async fn a_target_remembers_its_members(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut feed = Feed::connect(harness, subscription.clone()).await;
+    assert_eq!(roll(&mut feed).await, Roll::default());
+    let one = member(&feed, &subscription, Membership::New);
+    let mut odd = member(&feed, &subscription, Membership::Stale);
+    (odd.into, odd.start) = ("\"Odd 'name'\"".into(), Offset(77));
+    mark(&mut feed, vec![one.clone(), odd.clone()], SideMark::Leave).await;
+    feed.reconnect().await;
+    let mut members = roll(&mut feed).await.members;
+    members.sort_by_key(|m| m.start);
+    assert_eq!(members, [one.clone(), odd.clone()]);
+    let one = Member { state: Membership::Direct, ..one };
+    mark(&mut feed, vec![one.clone()], SideMark::Open(Offset(5))).await;
+    mark(&mut feed, vec![], SideMark::Open(Offset(6))).await;
+    let found = roll(&mut feed).await;
+    assert_eq!((found.side, found.members.len()), (Some(Offset(5)), 2));
+    assert!(found.members.contains(&one) && found.members.contains(&odd));
+    mark(&mut feed, vec![], SideMark::Drop).await;
+    assert_eq!(roll(&mut feed).await.side, None);
+    feed.apply(&[create([Is("1"), Null, Null])]).await;
+}
+
+/// Whether a table has rows, and whether there is one.
+pub async fn a_table_is_empty_without_rows_or_at_all(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut feed = Feed::connect(harness, subscription.clone()).await;
+    for (said, empty) in
+        [(None, true), (Some(schema()), true), (Some(create([Is("1"), Null, Null])), false)]
+    {
+        if let Some(said) = said {
+            feed.apply(&[said]).await;
+        }
+        let found = feed.sink.is_empty(&subscription.into).await;
+        assert_eq!(found.unwrap_or_else(|e| panic!("a sink looks: {e:?}")), empty);
+    }
+}
+
+/// Until the join a reader sees the old copy, after it the new one: vanished rows are gone, and what
+/// the subscriber keeps beside ours stays.
+pub async fn a_copy_that_is_built_beside_is_seen_with_its_join(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let (mut main, mut side) = rebuilt(harness, &subscription).await;
+    harness.execute(&["ALTER TABLE copy ADD COLUMN mine TEXT", "UPDATE copy SET mine = 'm'"]).await;
+    side.apply(&[read([Is("9"), Is("early"), Null])]).await;
+    side.apply(&[truncate(), read([Is("1"), Is("a"), Is("1")]), read([Is("2"), Is("B"), Null])])
+        .await;
+    side.reconnect().await;
+    side.apply(&[read([Is("4"), Is("d"), Is("4")])]).await;
+    let old = [&[Some("1"), Some("a")][..], &[Some("2"), Some("b")], &[Some("3"), Some("c")]];
+    assert_eq!(main.rows(&["id", "name"]).await, cells(&old));
+    join(&mut main, &mut side, &subscription).await;
+    let new = [
+        &[Some("1"), Some("a"), Some("1"), Some("m")][..],
+        &[Some("2"), Some("B"), None, Some("m")],
+        &[Some("4"), Some("d"), Some("4"), None],
+    ];
+    assert_eq!(main.rows(&["id", "name", "credit", "mine"]).await, cells(&new));
+    let found = roll(&mut main).await;
+    assert_eq!((found.side, found.members[0].state), (None, Membership::Live));
+    main.apply(&[update([Is("1"), Is("A"), Is("1")]), delete([Is("4"), Null, Null])]).await;
+    let rows: [&[Option<&str>]; 2] = [&[Some("A")], &[Some("B")]];
+    assert_eq!(main.rows(&["name"]).await, cells(&rows));
+}
+
+/// A copy that nobody relies on yet is filled where it is.
+pub async fn a_first_copy_is_built_in_its_own_table(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut main = Feed::connect(harness, subscription.clone()).await;
+    let direct = member(&main, &subscription, Membership::Direct);
+    mark(&mut main, vec![direct], SideMark::Open(Offset(0))).await;
+    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    side.apply(&[read([Is("1"), Is("a"), Null])]).await;
+    assert_eq!(main.rows(&["id"]).await, cells(&[&[Some("1")]]));
+    join(&mut main, &mut side, &subscription).await;
+    main.apply(&[create([Is("2"), Null, Null])]).await;
+    assert_eq!(main.rows(&["id"]).await, cells(&[&[Some("1")], &[Some("2")]]));
+}
+
+/// Neither lane's work is lost to a writer that knows an older place of the other.
+pub async fn marks_and_joins_compare_the_checkpoints(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let (mut main, mut side) = rebuilt(harness, &subscription).await;
+    side.apply(&[read([Is("1"), Is("new"), Null])]).await;
+    let good = joining(&main, &side, &subscription);
+    let wrong = [
+        Join { from: Offset(good.from.0 + 1), ..good.clone() },
+        Join { next: Offset(good.next.0 + 1), ..good.clone() },
+    ];
+    for join in wrong {
+        let refused = side.sink.join(&join).await;
+        assert!(matches!(refused, Err(SinkError::Checkpoint { .. })), "{refused:?}");
+        side.reconnect().await;
+    }
+    let mark = Mark { at: Offset(1), members: vec![], side: SideMark::Drop };
+    let refused = main.sink.mark(&mark).await;
+    assert!(matches!(refused, Err(SinkError::Checkpoint { .. })), "{refused:?}");
+    main.reconnect().await;
+    assert_eq!(roll(&mut main).await.side, Some(side.at));
+    assert_eq!(main.rows(&["name"]).await.len(), 3, "nothing was swapped in");
+    join(&mut main, &mut side, &subscription).await;
+    assert_eq!(main.rows(&["name"]).await, cells(&[&[Some("new")]]));
+}
+
+/// A build that is given up leaves nothing for the next one.
+pub async fn a_build_that_is_given_up_leaves_nothing(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let (mut main, mut side) = rebuilt(harness, &subscription).await;
+    side.apply(&[read([Is("7"), Is("left over"), Null])]).await;
+    let stale = member(&main, &subscription, Membership::Stale);
+    mark(&mut main, vec![stale.clone()], SideMark::Drop).await;
+    let late = side.step(&[read([Is("8"), Null, Null])], true).await;
+    assert!(matches!(late, Err(SinkError::Checkpoint { .. })), "{late:?}");
+    assert_eq!(main.rows(&["id"]).await.len(), 3);
+    let beside = Member { state: Membership::Beside, ..stale };
+    mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
+    side.reconnect().await;
+    side.apply(&[read([Is("1"), Is("new"), Null])]).await;
+    join(&mut main, &mut side, &subscription).await;
+    assert_eq!(main.rows(&["id", "name"]).await, cells(&[&[Some("1"), Some("new")]]));
+}
+
+/// Rows that trade a value which no two of them may have, some of it with a row that vanishes.
+pub async fn a_swap_may_trade_unique_values(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let (mut main, mut side) = rebuilt(harness, &subscription).await;
+    harness
+        .execute(&[
+            "CREATE UNIQUE INDEX one_name ON copy (name)",
+            "ALTER TABLE copy ADD COLUMN mine TEXT",
+            "UPDATE copy SET mine = 'm'",
+        ])
+        .await;
+    side.apply(&[
+        read([Is("1"), Is("b"), Is("1")]),
+        read([Is("2"), Is("a"), Is("2")]),
+        read([Is("4"), Is("c"), Is("3")]),
+    ])
+    .await;
+    join(&mut main, &mut side, &subscription).await;
+    let rows = [
+        &[Some("1"), Some("b"), Some("m")][..],
+        &[Some("2"), Some("a"), Some("m")],
+        &[Some("4"), Some("c"), None],
+    ];
+    assert_eq!(main.rows(&["id", "name", "mine"]).await, cells(&rows));
+}
+
+/// Other fields: a column that the copy lacks is added; one that is no longer taken stays.
+pub async fn a_swap_brings_columns_that_the_copy_lacks(harness: &dyn SinkHarness) {
+    let named = |fields: &[&str]| {
+        Fields::Named(fields.iter().map(|f| (f.to_string(), f.to_string())).collect())
+    };
+    let before = Subscription { fields: named(&["id", "name"]), ..all(harness) };
+    let (mut main, _) = rebuilt(harness, &before).await;
+    let after = Subscription { fields: named(&["id", "credit", "city"]), ..before };
+    let mut side = Feed::connect_lane(harness, after.clone(), Lane::Side).await;
+    // The city came later: what is older has what the source filled in.
+    side.apply(&[read([Is("1"), Is("a"), Is("1")])]).await;
+    side.schema = customer(&[("city", Some("here"))]);
+    side.apply(&[schema(), create([Is("2"), Is("b"), Is("2"), Is("there")])]).await;
+    join(&mut main, &mut side, &after).await;
+    let rows: [&[Cell]; 2] = [
+        &[Some("1".into()), Some("a".into()), Some("1".into()), Some("here".into())],
+        &[Some("2".into()), Some("b".into()), Some("2".into()), Some("there".into())],
+    ];
+    let found = main.rows(&["id", "name", "credit", "city"]).await;
+    assert_eq!(found, rows.map(<[Cell]>::to_vec));
+}
