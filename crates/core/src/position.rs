@@ -66,6 +66,10 @@ impl FromStr for Point {
     type Err = PositionError;
     fn from_str(s: &str) -> Result<Self, PositionError> {
         let bad = || PositionError(s.into());
+        // The standard readers take a sign, too.
+        if s.contains('+') {
+            return Err(bad());
+        }
         match s.split_once('/') {
             Some((high, low)) => {
                 let part = |t: &str| u32::from_str_radix(t, 16).map_err(|_| bad());

@@ -1,7 +1,9 @@
 //! The OpenAPI document, made from the handlers that the router serves: neither knows a path that the
 //! other does not.
 
+mod refusals;
 pub(crate) mod shapes;
+pub(crate) mod words;
 
 use crate::api::Api;
 use crate::auth::Caller;
@@ -26,6 +28,16 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         description = "Keeps the databases of microservices in step.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
+    servers((url = "/", description = "The instance that serves this document.")),
+    components(schemas(
+        words::Service,
+        words::Entity,
+        words::EntityRef,
+        words::Route,
+        words::Position,
+        words::Begin,
+        Problem,
+    )),
     tags(
         (name = "health", description = "For probes."),
         (name = "status", description = "How far everything is."),
@@ -56,6 +68,7 @@ pub fn document() -> &'static str {
         let rooms = head.merge(router::quick()).merge(router::patient());
         let mut document = rooms.into_openapi();
         document.info.version = env!("CARGO_PKG_VERSION").into();
+        refusals::add(&mut document);
         document.to_pretty_json().expect("the document holds nothing that JSON lacks")
     });
     &DOCUMENT

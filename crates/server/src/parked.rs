@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
 use crate::extract::Asked;
+use crate::openapi::words;
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::State;
@@ -27,18 +28,20 @@ pub(crate) fn acting() -> OpenApiRouter<Api> {
 /// Of which route.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct Whose {
     /// The route, written FROM:TO; all of them if unset.
-    #[param(example = "customer:order", nullable = false)]
+    #[param(example = "customer:order", value_type = words::Route, required = false)]
     route: Option<String>,
 }
 
 /// Which parked keys of a route; all of them if neither a table nor a key is set.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct Which {
     /// The route, written FROM:TO.
-    #[param(example = "customer:order")]
+    #[param(example = "customer:order", value_type = words::Route)]
     route: String,
     /// The subscription's table.
     #[param(nullable = false)]
@@ -141,6 +144,7 @@ impl From<ParkOutcome> for Outcome {
 #[utoipa::path(
     get,
     path = "/v1/parked",
+    operation_id = "list_parked",
     tag = "parked",
     params(Whose),
     responses(
@@ -172,6 +176,7 @@ async fn list(
 #[utoipa::path(
     get,
     path = "/v1/parked/show",
+    operation_id = "show_parked",
     tag = "parked",
     params(Which),
     responses(
@@ -201,6 +206,7 @@ async fn show(
 #[utoipa::path(
     post,
     path = "/v1/parked/retry",
+    operation_id = "retry_parked",
     tag = "parked",
     params(Which),
     responses(
@@ -213,8 +219,8 @@ async fn show(
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such route, or nothing like that is parked.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The route is not at work; or stopping.", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 409, description = "The route is not at work: it is paused, or waits for its database.",
+            body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn retry(
@@ -235,6 +241,7 @@ async fn retry(
 #[utoipa::path(
     post,
     path = "/v1/parked/drop",
+    operation_id = "drop_parked",
     tag = "parked",
     params(Which),
     responses(
@@ -247,8 +254,8 @@ async fn retry(
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such route, or nothing like that is parked.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The route is not at work; or stopping.", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 409, description = "The route is not at work: it is paused, or waits for its database.",
+            body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn drop_pending(
@@ -277,7 +284,7 @@ fn read(route: &str) -> Result<RouteId, Problem> {
 fn refused(error: &ParkError) -> Problem {
     let status = match error {
         ParkError::NoRoute(_) | ParkError::NoKey(_) => StatusCode::NOT_FOUND,
-        ParkError::NotAtWork(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ParkError::NotAtWork(_) => StatusCode::CONFLICT,
     };
     Problem::new(status, error.to_string())
 }

@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
 use crate::extract::{Asked, Sent};
-use crate::openapi::shapes;
+use crate::openapi::{shapes, words};
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -40,12 +40,16 @@ struct Listed {
 #[serde(deny_unknown_fields)]
 struct Wish {
     /// The subscriber.
+    #[schema(value_type = words::Service)]
     to: String,
     /// The entity: `customer.customer`.
+    #[schema(value_type = words::EntityRef)]
     of: String,
     /// The copy's table; the entity's name if unset.
+    #[schema(min_length = 1)]
     into: Option<String>,
     /// Which fields; all, also those that come later, if unset.
+    #[schema(min_items = 1)]
     fields: Option<Vec<WishedField>>,
     /// The table may be made when it is missing; true if unset.
     create: Option<bool>,
@@ -76,9 +80,11 @@ struct Which {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Reason {
-    /// Who; `the API` if unset.
+    /// Who, without control characters; `the API` if unset.
+    #[schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     by: Option<String>,
-    /// Why.
+    /// Why, without control characters.
+    #[schema(max_length = 200, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     why: Option<String>,
 }
 
@@ -95,6 +101,7 @@ struct Told {
 #[utoipa::path(
     get,
     path = "/v1/subscriptions",
+    operation_id = "list_subscriptions",
     tag = "subscriptions",
     responses(
         (status = 200, description = "All of them.", body = Listed),
@@ -119,7 +126,11 @@ async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Listed>, Pr
     tag = "subscriptions",
     request_body = Wish,
     responses(
-        (status = 201, description = "It is remembered, and under way.", body = shapes::Subscribed),
+        (status = 201, description = "It is remembered, and under way.", body = shapes::Subscribed,
+            links(("unsubscribe" = (operation_id = "unsubscribe", parameters(
+                ("to" = "$response.body#/to"), ("of" = "$response.body#/of"),
+                ("into" = "$response.body#/into"),
+            ))))),
         (status = "4XX", description = "Refused.", body = Problem,
             content_type = "application/problem+json"),
         (status = "5XX", description = "Not now.", body = Problem,
@@ -143,8 +154,8 @@ async fn subscribe(
     path = "/v1/subscriptions/{to}/{of}",
     tag = "subscriptions",
     params(
-        ("to" = String, Path, description = "The subscriber."),
-        ("of" = String, Path, description = "The entity: `customer.customer`."),
+        ("to" = inline(words::Service), Path, description = "The subscriber."),
+        ("of" = inline(words::EntityRef), Path, description = "The entity: `customer.customer`."),
         Which,
     ),
     responses(
@@ -172,7 +183,7 @@ async fn unsubscribe(
     post,
     path = "/v1/routes/{route}/pause",
     tag = "subscriptions",
-    params(("route" = String, Path, description = "The route, written FROM:TO.")),
+    params(("route" = inline(words::Route), Path, description = "The route, written FROM:TO.")),
     request_body = Reason,
     responses(
         (status = 200, description = "It stands still.", body = Told),
@@ -191,9 +202,9 @@ async fn pause(
     let id: RouteId = parsed("route", &route)?;
     caller.may(Deed::ManageSubscriptions(&id.to))?;
     let pause = Pause { by: by.unwrap_or_else(|| "the API".into()), why };
-    let odd = |text: &String| text.len() > 200 || text.chars().any(char::is_control);
+    let odd = |text: &String| text.chars().count() > 200 || text.chars().any(char::is_control);
     if odd(&pause.by) || pause.why.as_ref().is_some_and(odd) {
-        let detail = "`by` and `why` are at most 200 bytes without control characters";
+        let detail = "`by` and `why` are at most 200 characters without control characters";
         return Err(Problem::bad_request(detail));
     }
     subscriptions(&api)?.pause(&id, pause).await.map_err(|e| refused(&e))?;
@@ -205,7 +216,7 @@ async fn pause(
     post,
     path = "/v1/routes/{route}/resume",
     tag = "subscriptions",
-    params(("route" = String, Path, description = "The route, written FROM:TO.")),
+    params(("route" = inline(words::Route), Path, description = "The route, written FROM:TO.")),
     responses(
         (status = 200, description = "It goes on.", body = Told),
         (status = "4XX", description = "Refused.", body = Problem,

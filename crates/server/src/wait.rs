@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
 use crate::extract::Asked;
+use crate::openapi::words;
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::State;
@@ -26,18 +27,19 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// What to wait for: a position, that the route is live, or both.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct What {
     /// The route, written FROM:TO.
-    #[param(example = "customer:order")]
+    #[param(example = "customer:order", value_type = words::Route)]
     route: String,
     /// The source's position after the write: `16/B374D848`, or a number.
-    #[param(example = "16/B374D848", nullable = false)]
+    #[param(example = "0/1", value_type = words::Position, required = false)]
     position: Option<String>,
     /// Wait until the route's copies hold every row that was there.
     #[param(nullable = false)]
     live: Option<bool>,
     /// Longest to wait, in milliseconds: 5000 if unset, an hour at most.
-    #[param(maximum = 3_600_000, nullable = false)]
+    #[param(minimum = 0, maximum = 3_600_000, nullable = false)]
     timeout_ms: Option<u64>,
 }
 
@@ -75,7 +77,7 @@ struct Arrived {
             content_type = "application/problem+json"),
         (status = 503, description = "Stopping, or the log cannot be asked.", body = Problem,
             content_type = "application/problem+json"),
-        (status = 504, description = "It did not come in time.", body = Problem,
+        (status = 408, description = "It did not come within `timeout_ms`.", body = Problem,
             content_type = "application/problem+json"),
     ),
 )]
@@ -96,7 +98,10 @@ async fn wait(
     if point.is_none() && !live {
         return Err(Problem::bad_request("wait for what? give `position`, or `live=true`"));
     }
-    let timeout = what.timeout_ms.map_or(WAIT, Duration::from_millis).min(WAIT_MAX);
+    let timeout = what.timeout_ms.map_or(WAIT, Duration::from_millis);
+    if timeout > WAIT_MAX {
+        return Err(Problem::bad_request("timeout_ms: an hour at most, 3600000"));
+    }
     let _seat = api.wait_seat()?;
     let arrival = async {
         match point {
@@ -118,7 +123,8 @@ fn status_of(error: &WaitError) -> StatusCode {
     match error {
         WaitError::NoRoute(_) => StatusCode::NOT_FOUND,
         WaitError::Foreign { .. } => StatusCode::BAD_REQUEST,
-        WaitError::Timeout { .. } | WaitError::NotLive { .. } => StatusCode::GATEWAY_TIMEOUT,
+        // The client's own limit passed; nothing of ours failed.
+        WaitError::Timeout { .. } | WaitError::NotLive { .. } => StatusCode::REQUEST_TIMEOUT,
         WaitError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -24,6 +24,17 @@ const STILL_HERE: Duration = Duration::from_secs(15);
 /// What a stream begins with: how long to wait before connecting again.
 const HELLO: &str = "retry: 2000\n\n";
 
+/// Which part of a stream to tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Where to begin.
+    pub(crate) at: Offset,
+    /// Where to end; never when absent.
+    pub(crate) until: Option<Offset>,
+    /// How many events at most.
+    pub(crate) left: Option<u64>,
+}
+
 pub(crate) struct Follow {
     api: Api,
     caller: Caller,
@@ -34,6 +45,12 @@ pub(crate) struct Follow {
     walk: Option<Walk>,
     /// Where to read on.
     at: Offset,
+    /// The end of what was read: a compacted log may hold no event just before it.
+    read_to: Offset,
+    /// Where to end; never when absent.
+    until: Option<Offset>,
+    /// How many more events to tell; all when absent.
+    left: Option<u64>,
     /// What the caller may read; all when absent.
     readable: Option<Vec<EntityName>>,
     _seat: OwnedSemaphorePermit,
@@ -45,11 +62,13 @@ impl Follow {
         caller: Caller,
         service: ServiceName,
         entity: Option<EntityName>,
-        at: Offset,
+        part: Part,
         seat: OwnedSemaphorePermit,
     ) -> Self {
-        let (read, walk, readable) = (VecDeque::new(), None, None);
-        Self { api, caller, service, entity, read, walk, at, readable, _seat: seat }
+        let Part { at, until, left } = part;
+        let (read, walk, readable, read_to) = (VecDeque::new(), None, None, at);
+        let _seat = seat;
+        Self { api, caller, service, entity, read, walk, at, read_to, until, left, readable, _seat }
     }
 
     /// The text, in pieces, until the client goes or we stop.
@@ -77,6 +96,9 @@ impl Follow {
             if !text.is_empty() {
                 return Piece::Text(text);
             }
+            if self.is_over() {
+                return Piece::Stopped;
+            }
             if Instant::now() >= quiet_until {
                 return Piece::Text(self.still_here());
             }
@@ -100,15 +122,19 @@ impl Follow {
     fn take(&mut self, chunk: Chunk) -> Result<(), Problem> {
         self.readable = self.caller.readable(&self.api.board, &self.service)?;
         self.walk = None;
+        self.read_to = chunk.next;
         self.read = chunk.batches.into();
         Ok(())
     }
 
     /// Writes as much as fits of what was read.
     fn tell(&mut self, text: &mut Vec<u8>) {
-        while text.len() < TEXT_MAX {
+        while text.len() < TEXT_MAX && !self.is_over() {
             let Some(walk) = &mut self.walk else {
-                let Some(stored) = self.read.pop_front() else { return };
+                let Some(stored) = self.read.pop_front() else {
+                    self.at = self.at.max(self.read_to);
+                    return;
+                };
                 self.walk = Some(Walk::new(stored, self.at));
                 continue;
             };
@@ -122,11 +148,16 @@ impl Follow {
                 && self.readable.as_ref().is_none_or(|r| r.contains(entity))
                 && is_change(event.op);
             if wanted {
+                self.left = self.left.map(|left| left - 1);
                 text.extend_from_slice(format!("id: {offset}\ndata: ").as_bytes());
                 write_event(text, &self.service, offset, batch, event, at);
                 text.extend_from_slice(b"\n\n");
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == Some(0) || self.until.is_some_and(|until| self.at >= until)
     }
 
     /// A comment, and the offset up to which there was nothing to tell: a client that connects again

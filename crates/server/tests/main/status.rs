@@ -34,8 +34,8 @@ async fn a_bad_question_gets_a_problem_and_not_a_broken_connection() {
         ("/v1/wait?route=shop:order&position=16/B374D848", 400),
         ("/v1/wait?route=shop:nobody&position=1", 404),
         ("/v1/wait?route=shop:nobody&live=true", 404),
-        ("/v1/wait?route=shop:order&position=999&timeout_ms=1", 504),
-        ("/v1/wait?route=shop:order&position=999&timeout_ms=1&live=true", 504),
+        ("/v1/wait?route=shop:order&position=999&timeout_ms=1", 408),
+        ("/v1/wait?route=shop:order&position=999&timeout_ms=1&live=true", 408),
         ("/nowhere", 404),
         ("/v1/status/", 404),
     ] {
