@@ -41,3 +41,10 @@ pub(crate) fn open(
         _ => Err(WrongAddress::new("must be the address of a PostgreSQL or SQLite database")),
     }
 }
+
+/// Whether an address names a file that is not there yet: one is made when it gets copies.
+pub(crate) fn is_made_later(service: &ServiceName, address: &Secret<String>, base: &Path) -> bool {
+    let named = SqliteDatabase::from_url(service.clone(), address.reveal());
+    address.reveal().starts_with("sqlite:")
+        && named.is_ok_and(|named| !base.join(named.path()).exists())
+}

@@ -36,11 +36,11 @@ pub(crate) async fn init(args: cli::Init, file: &Path, output: Output) -> Result
     }
     let mut taken = HashSet::new();
     let from = match &args.from {
-        Some(url) => Some(found(url, "publisher", &mut taken, file).await?),
+        Some(url) => Some(found(url, Half::Publisher, &mut taken, file).await?),
         None => None,
     };
     let to = match &args.to {
-        Some(url) => Some(found(url, "subscriber", &mut taken, file).await?),
+        Some(url) => Some(found(url, Half::Subscriber, &mut taken, file).await?),
         None => None,
     };
     let text = match &from {
@@ -78,13 +78,24 @@ fn exists(file: &Path) -> Failure {
     Failure::usage(format!("{} is there already and is left as it is", file.display()), help)
 }
 
+/// What a database is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Publisher,
+    Subscriber,
+}
+
 async fn found(
     url: &Secret<String>,
-    otherwise: &str,
+    half: Half,
     taken: &mut HashSet<String>,
     file: &Path,
 ) -> Result<Found, Failure> {
     let base = file.parent().unwrap_or(Path::new(""));
+    let otherwise = match half {
+        Half::Publisher => "publisher",
+        Half::Subscriber => "subscriber",
+    };
     let mut service = service_name(url.reveal()).unwrap_or_else(|| otherwise.to_string());
     while !taken.insert(service.clone()) {
         service.push_str("_copy");
@@ -96,7 +107,11 @@ async fn found(
             wrong.help,
         )
     })?;
-    let tables = database.tables().await.map_err(|e| Failure::of(&e))?;
+    let tables = if half == Half::Subscriber && databases::is_made_later(&name, url, base) {
+        Vec::new()
+    } else {
+        database.tables().await.map_err(|e| Failure::of(&e))?
+    };
     let address = address(url.reveal(), &service);
     Ok(Found { service, address, tables })
 }

@@ -49,13 +49,33 @@ pub(crate) struct Answer {
 }
 
 /// Keeps the instance's note in the data directory for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Note(PathBuf);
+pub(crate) struct Note {
+    data: PathBuf,
+    written: Written,
+}
+
+impl Note {
+    /// Says that from now on the instance is known by this certificate.
+    pub(crate) fn certificate(&mut self, certificate: Option<[u8; 32]>) -> io::Result<()> {
+        self.written.certificate = certificate;
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        // A reader sees the old note or the new one, never half of one.
+        let half = self.data.join("run.json.new");
+        let _ = std::fs::remove_file(&half);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(serde_json::to_string(&self.written)?.as_bytes())?;
+        std::fs::rename(&half, path(&self.data))
+    }
+}
 
 impl Drop for Note {
     fn drop(&mut self) {
         // A note that stays behind is seen to be old by its process.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(path(&self.data));
     }
 }
 
@@ -69,7 +89,7 @@ impl Instance {
     pub(crate) fn announce(
         data: &Path,
         mut address: SocketAddr,
-        token: Option<&str>,
+        token: &str,
         certificate: Option<[u8; 32]>,
     ) -> io::Result<Note> {
         // Listening everywhere is no address to ask.
@@ -82,16 +102,11 @@ impl Instance {
             }
             SocketAddr::V4(_) | SocketAddr::V6(_) => {}
         }
-        let token = token.map(str::to_string);
-        let note = Written { pid: std::process::id(), address, token, certificate };
-        // A reader sees the old note or the new one, never half of one.
-        let half = data.join("run.json.new");
-        let _ = std::fs::remove_file(&half);
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(serde_json::to_string(&note)?.as_bytes())?;
-        std::fs::rename(&half, path(data))?;
-        Ok(Note(path(data)))
+        let token = Some(token.to_string());
+        let written = Written { pid: std::process::id(), address, token, certificate };
+        let note = Note { data: data.to_path_buf(), written };
+        note.write()?;
+        Ok(note)
     }
 
     /// The instance that runs on a data directory, if any does.

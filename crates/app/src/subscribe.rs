@@ -2,7 +2,7 @@
 //! what, changed while `rowcast run` runs.
 
 use crate::cli;
-use crate::config;
+use crate::config::{self, Weight};
 use crate::instance::{Answer, Instance, escaped};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
@@ -159,7 +159,8 @@ async fn tell(
 
 /// Looks at the file first, so that mistakes show here and not in the instance's log.
 pub(crate) async fn reload(file: &Path, output: Output) -> Result<Exit, Failure> {
-    let loaded = config::load(file)?;
+    let mut loaded = config::load(file)?;
+    loaded.tls(Weight::Warning)?;
     output.warnings(&loaded);
     let instance = Instance::expect(&loaded.plan.data)?;
     instance.hang_up()?;

@@ -197,6 +197,11 @@ async fn init_proposes_what_it_finds_and_never_overwrites() {
     let again = run(&rowcast, &["init"]).await;
     assert_eq!(again.code(), Some(2), "{}", again.said());
     assert!(again.stderr.contains("is left as it is"), "{}", again.said());
+    let new = ["init", "-c", "new.toml", "--from", "sqlite:customers.db", "--to", "sqlite:new.db"];
+    let written = run(&rowcast, &new).await.good();
+    assert!(written.stdout.contains("new: 0 tables"), "{}", written.said());
+    let typo = ["init", "-c", "typo.toml", "--from", "sqlite:custommers.db"];
+    assert_eq!(run(&rowcast, &typo).await.code(), Some(1), "a publisher is there already");
     assert_eq!(std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap(), text);
 }
 

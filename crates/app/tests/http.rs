@@ -4,6 +4,7 @@
 
 use rowcast_testkit::postgres::Authority;
 use rowcast_testkit::process::{Finished, Rowcast};
+use rowcast_testkit::wait::eventually;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -150,4 +151,118 @@ async fn a_new_token_opens_with_the_line_that_is_printed_beside_it() {
     assert_eq!(get(address, "/v1/status", Some(token)).await.0, 200);
     assert_eq!(get(address, "/v1/status", Some(&token[1..])).await.0, 401);
     running.terminate(LONG).await.good();
+}
+
+/// Follows all events until the instance ends the stream; what was said.
+async fn follow(address: SocketAddr, token: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let request = format!("GET /v1/events?stream=customer&from=beginning HTTP/1.0\r\n{head}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    // The two rows that were there.
+    while String::from_utf8_lossy(&said).matches("\ndata: ").count() < 2 {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{said:?}");
+    }
+    (stream, String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn a_reload_changes_tokens_at_once_and_ends_the_streams_of_those_that_are_gone() {
+    let rowcast = services(&format!("listen = \"127.0.0.1:0\"\n{TOKENS}"));
+    let mut running = rowcast.start(&["run"]);
+    running.says(LONG, "route customer:order: live").await;
+    let address = address(&rowcast);
+    let (mut stream, _) = follow(address, OPS).await;
+    let other = "another-token-0123456789-abcdefgh";
+    let tokens = format!("tokens = [{{ name = \"new\", role = \"admin\", token = \"{other}\" }}]");
+    rowcast.configure(&format!("{SERVICES}\n[server]\nlisten = \"127.0.0.1:0\"\n{tokens}\n"));
+    assert_eq!(get(address, "/v1/status", Some(other)).await.0, 401, "not before a reload");
+    run(&rowcast, &["reload"]).await.good();
+    let mut rest = String::new();
+    tokio::time::timeout(LONG, stream.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.contains("event: problem") && rest.contains("\"status\":401"), "{rest}");
+    assert_eq!(get(address, "/v1/status", Some(OPS)).await.0, 401);
+    assert_eq!(get(address, "/v1/status", Some(other)).await.0, 200);
+    run(&rowcast, &["status"]).await.good();
+    // Without any, whoever is on this machine may ask; and again not.
+    rowcast.configure(&format!("{SERVICES}\n[server]\nlisten = \"127.0.0.1:0\"\n"));
+    run(&rowcast, &["reload"]).await.good();
+    eventually(LONG, "an open door", async || get(address, "/v1/status", None).await.0 == 200)
+        .await;
+    rowcast.configure(&format!("{SERVICES}\n[server]\nlisten = \"127.0.0.1:0\"\n{tokens}\n"));
+    run(&rowcast, &["reload"]).await.good();
+    eventually(LONG, "a closed door", async || get(address, "/v1/status", None).await.0 == 401)
+        .await;
+    run(&rowcast, &["status"]).await.good();
+    running.terminate(LONG).await.good();
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_is_not_opened_by_a_reload() {
+    let rowcast = services(&format!("listen = \"0.0.0.0:0\"\n{TOKENS}"));
+    let mut running = rowcast.start(&["run"]);
+    running.says(LONG, "route customer:order: live").await;
+    rowcast.configure(&format!("{SERVICES}\n[server]\nlisten = \"127.0.0.1:0\"\n"));
+    run(&rowcast, &["reload"]).await.good();
+    running.says(LONG, "without tokens everybody could read everything").await;
+    assert_eq!(get(address(&rowcast), "/v1/status", None).await.0, 401);
+    running.terminate(LONG).await.good();
+}
+
+/// Puts an authority's server certificate and key where the file names them.
+fn put(rowcast: &Rowcast, authority: &Authority) {
+    let server = authority.server(true);
+    std::fs::write(rowcast.path("cert.pem"), server.certificate).unwrap();
+    std::fs::write(rowcast.path("key.pem"), server.key).unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_up_by_a_reload() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let tls = "tls = { cert = \"cert.pem\", key = \"key.pem\" }";
+    let rowcast = services(&format!("listen = \"127.0.0.1:0\"\n{tls}\n{TOKENS}"))
+        .variable("SSL_CERT_FILE", new.root().to_str().unwrap());
+    put(&rowcast, &old);
+    let mut running = rowcast.start(&["run"]);
+    running.says(LONG, "route customer:order: live").await;
+    let url = format!("https://localhost:{}", address(&rowcast).port());
+    let ask = ["status", "--url", &url, "--token", OPS];
+    assert_eq!(run(&rowcast, &ask).await.code(), Some(1), "nobody trusts the old one here");
+    // A renewal that is half done changes nothing, and says where the mistake is.
+    std::fs::write(rowcast.path("key.pem"), new.server(true).key).unwrap();
+    let refused = run(&rowcast, &["reload"]).await;
+    assert_eq!(refused.code(), Some(2), "{}", refused.said());
+    assert!(refused.stderr.contains("is not that of the certificate"), "{}", refused.said());
+    assert!(refused.stderr.contains("server.tls.key"), "{}", refused.said());
+    run(&rowcast, &["status"]).await.good();
+    put(&rowcast, &new);
+    run(&rowcast, &["check"]).await.good();
+    run(&rowcast, &["reload"]).await.good();
+    eventually(LONG, "the new certificate", async || run(&rowcast, &ask).await.code() == Some(0))
+        .await;
+    run(&rowcast, &["status"]).await.good();
+    running.terminate(LONG).await.good();
+}
+
+#[tokio::test]
+async fn check_opens_the_files_of_a_certificate() {
+    let authority = Authority::new();
+    let tls = |cert: &str, key: &str| {
+        let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
+        services(&format!("listen = \"127.0.0.1:0\"\n{tls}\n{TOKENS}"))
+    };
+    for (cert, key, said, at) in [
+        ("no.pem", "key.pem", "no.pem cannot be read", "server.tls.cert"),
+        ("key.pem", "key.pem", "holds a private key, and no certificate", "server.tls.cert"),
+        ("cert.pem", "cert.pem", "holds a certificate, and no private key", "server.tls.key"),
+    ] {
+        let rowcast = tls(cert, key);
+        put(&rowcast, &authority);
+        let checked = run(&rowcast, &["check"]).await;
+        assert_eq!(checked.code(), Some(1), "{}", checked.said());
+        assert!(checked.stderr.contains(said), "{}", checked.said());
+        assert!(checked.stderr.contains(&format!("({at})")), "{}", checked.said());
+        assert!(checked.stderr.contains("rowcast.toml:11:"), "{}", checked.said());
+    }
 }

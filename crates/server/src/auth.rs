@@ -16,6 +16,7 @@ use rowcast_core::{EntityName, RouteId, ServiceName};
 use rowcast_engine::Board;
 use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable};
+use tokio::sync::watch;
 
 /// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +41,16 @@ pub struct Grant {
     pub token: TokenDigest,
 }
 
-/// Who may ask.
+/// Who may ask. Clones are one: what [`replace`](Self::replace) changes, it changes for all, also for
+/// whoever follows events already.
 #[derive(Debug, Clone)]
-pub struct Access(Arc<[Grant]>);
+pub struct Access(Arc<watch::Sender<Arc<[Grant]>>>);
 
 impl Access {
     /// Everybody who reaches us. Only for loopback: requests that a page elsewhere made a browser
     /// send are refused, all others are allowed everything.
     pub fn open() -> Self {
-        Self(Arc::new([]))
+        Self::of(Vec::new())
     }
 
     /// Whoever holds one of these tokens; nobody when there are none.
@@ -57,41 +59,66 @@ impl Access {
     /// Without a grant: that would open the door.
     pub fn tokens(grants: Vec<Grant>) -> Self {
         assert!(!grants.is_empty(), "access by tokens needs a token");
-        Self(grants.into())
+        Self::of(grants)
+    }
+
+    fn of(grants: Vec<Grant>) -> Self {
+        Self(Arc::new(watch::Sender::new(grants.into())))
+    }
+
+    /// From now on these grants and no others count; none at all opens the door, as
+    /// [`open`](Self::open) does.
+    pub fn replace(&self, grants: Vec<Grant>) {
+        self.0.send_replace(grants.into());
+    }
+
+    /// Sees every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<[Grant]>> {
+        self.0.subscribe()
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.0.is_empty()
+        self.0.borrow().is_empty()
     }
 
     /// Compares with every grant in full, so that time tells nothing.
-    fn holder(&self, token: &str) -> Option<Caller> {
-        let digest = TokenDigest::of(token);
+    fn holder(&self, digest: TokenDigest) -> Option<Caller> {
+        let grants = self.0.borrow();
         let mut found = u32::MAX;
-        for (index, grant) in (0u32..).zip(self.0.iter()) {
+        for (index, grant) in (0u32..).zip(grants.iter()) {
             let same: Choice = grant.token.same(&digest);
             found = u32::conditional_select(&found, &index, same);
         }
-        let grant = self.0.get(usize::try_from(found).ok()?)?;
-        Some(Caller { name: grant.name.clone(), role: grant.role.clone() })
+        let grant = grants.get(usize::try_from(found).ok()?)?;
+        Some(Caller { name: grant.name.clone(), role: grant.role.clone(), token: Some(digest) })
+    }
+
+    /// The same caller after the grants changed: with what its token allows now, or refused.
+    pub(crate) fn again(&self, caller: &Caller) -> Result<Caller, Problem> {
+        if self.is_open() {
+            return Ok(Caller::anybody());
+        }
+        let Some(token) = caller.token else { return Err(refused("a token is needed now")) };
+        self.holder(token).ok_or_else(|| refused("this token was taken back"))
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_open() {
-            return Ok(Caller { name: "anybody".into(), role: Role::Admin });
+            return Ok(Caller::anybody());
         }
-        let refused = |detail: &str| {
-            Problem::new(StatusCode::UNAUTHORIZED, detail)
-                .help("send `Authorization: Bearer TOKEN` with a token of `[server] tokens`")
-        };
         let header = headers.get(AUTHORIZATION).ok_or_else(|| refused("a token is needed"))?;
         let text = header.to_str().unwrap_or_default();
         let (scheme, token) = text.split_once(' ').unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(refused("only bearer tokens are understood"));
         }
-        self.holder(token.trim()).ok_or_else(|| refused("this token is not known"))
+        self.holder(TokenDigest::of(token.trim())).ok_or_else(|| refused("this token is not known"))
     }
+}
+
+fn refused(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+        .help("send `Authorization: Bearer TOKEN` with a token of `[server] tokens`")
 }
 
 /// Something that a request does.
@@ -120,9 +147,16 @@ pub(crate) enum Deed<'a> {
 pub(crate) struct Caller {
     name: String,
     role: Role,
+    /// What it showed; nothing when nobody had to.
+    token: Option<TokenDigest>,
 }
 
 impl Caller {
+    /// Whoever asks where there are no tokens.
+    fn anybody() -> Self {
+        Self { name: "anybody".into(), role: Role::Admin, token: None }
+    }
+
     /// Whether the caller may do it; a problem when not.
     pub(crate) fn may(&self, deed: Deed<'_>) -> Result<(), Problem> {
         let allowed = match (&self.role, deed) {
@@ -224,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_role_allows_what_the_manual_says() {
-        let caller = |role| Caller { name: "x".into(), role };
+        let caller = |role| Caller { name: "x".into(), role, token: None };
         let (own, other) = ("shop:order".parse().unwrap(), "shop:billing".parse().unwrap());
         let shop = "shop".parse().unwrap();
         let deeds = [

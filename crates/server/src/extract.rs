@@ -1,8 +1,8 @@
-//! What requests bring: the query and the body, with their mistakes as problems.
+//! What requests bring: path, query and body, with their mistakes as problems.
 
 use crate::problem::Problem;
 use axum::Json;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::from_request_parts(parts, state).await;
         query.map(|Query(query)| Self(query)).map_err(|e| Problem::bad_request(e.body_text()))
+    }
+}
+
+/// The parts of a request's path that stand for something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(path)| Self(path)).map_err(|e| Problem::new(e.status(), e.body_text()))
     }
 }
 

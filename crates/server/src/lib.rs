@@ -18,7 +18,8 @@
 //! - `State<Api>`: the board, and what ends when we stop;
 //! - `Caller`: who asks. Say what the request does as a `Deed`, add a variant if none fits, and ask
 //!   `caller.may(Deed::…)?` before anything else; who may do what is one match in `auth.rs`;
-//! - `Asked<T>` for the query and `Sent<T>` for a JSON body: mistakes in them become problems;
+//! - `Named<T>` for the path's parts, `Asked<T>` for the query and `Sent<T>` for a JSON body:
+//!   mistakes in them become problems;
 //!
 //! and returns `Result<Json<T>, Problem>`, `T` with `#[derive(ToSchema)]`. `Problem::of` makes one of
 //! any error that knows its remedy.
@@ -46,4 +47,4 @@ pub use events::{cloud_event, rfc3339};
 pub use limits::Limits;
 pub use listen::serve;
 pub use openapi::document;
-pub use tls::{Tls, TlsError};
+pub use tls::{Lasting, Tls, TlsError, TlsPart};

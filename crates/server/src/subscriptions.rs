@@ -2,11 +2,11 @@
 
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
-use crate::extract::{Asked, Sent};
+use crate::extract::{Asked, Named, Sent};
 use crate::openapi::{shapes, words};
 use crate::problem::Problem;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use rowcast_core::{
     EditError, EntityRef, Entry, Fields, Origin, Pause, RegistryError, RouteId, ServiceName,
@@ -169,7 +169,7 @@ async fn subscribe(
 async fn unsubscribe(
     State(api): State<Api>,
     caller: Caller,
-    Path((to, of)): Path<(String, String)>,
+    Named((to, of)): Named<(String, String)>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Subscribed>, Problem> {
     let (to, of): (ServiceName, EntityRef) = (parsed("to", &to)?, parsed("of", &of)?);
@@ -196,7 +196,7 @@ async fn unsubscribe(
 async fn pause(
     State(api): State<Api>,
     caller: Caller,
-    Path(route): Path<String>,
+    Named(route): Named<String>,
     Sent(Reason { by, why }): Sent<Reason>,
 ) -> Result<Json<Told>, Problem> {
     let id: RouteId = parsed("route", &route)?;
@@ -228,7 +228,7 @@ async fn pause(
 async fn resume(
     State(api): State<Api>,
     caller: Caller,
-    Path(route): Path<String>,
+    Named(route): Named<String>,
 ) -> Result<Json<Told>, Problem> {
     let id: RouteId = parsed("route", &route)?;
     caller.may(Deed::ManageSubscriptions(&id.to))?;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+#[path = "subscriptions/fuzz.rs"]
+mod fuzz;
+
 use rowcast_core::{ByteSize, Publish, SourceSpec};
 use rowcast_engine::{Desired, Node, Service};
 use rowcast_server::{Access, Limits, Serving};

@@ -5,7 +5,7 @@ mod show;
 
 use crate::cli;
 use crate::config;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Weight};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use look::{Section, look};
@@ -13,7 +13,11 @@ use rowcast_core::{Fix, Severity};
 use std::path::Path;
 
 pub(crate) async fn check(args: cli::Check, file: &Path, output: Output) -> Result<Exit, Failure> {
-    let loaded = config::load(file).map_err(|e| {
+    let checked = config::load(file).and_then(|mut loaded| {
+        loaded.tls(Weight::Error)?;
+        Ok(loaded)
+    });
+    let loaded = checked.map_err(|e| {
         // A file with mistakes is an answer here; a file that is not there is wrong usage.
         let mistakes = matches!(e, ConfigError::Wrong { .. });
         let failure = Failure::from(e);

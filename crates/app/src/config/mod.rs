@@ -15,13 +15,14 @@ mod suggest;
 mod tree;
 
 pub(crate) use plan::{Plan, PlannedRoute, PlannedService};
-pub(crate) use problem::{Problems, SourceFile};
+pub(crate) use problem::{Problems, SourceFile, Weight};
 pub(crate) use secret::{Secret, without_passwords};
 pub(crate) use suggest::nearest;
 
 use expand::Environment;
 use file::Config;
 use problem::Place;
+use rowcast_server::Tls;
 use std::path::Path;
 use toml::de::DeTable;
 use tree::{Reader, Section};
@@ -32,6 +33,22 @@ pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     pub(crate) file: SourceFile,
     pub(crate) warnings: Problems,
+}
+
+impl Loaded {
+    /// Opens the files of `[server] tls`, which the other commands leave alone: they may be for the
+    /// eyes of whoever runs the instance only. `untimely` is how bad it is that the certificate has
+    /// expired or has not begun.
+    pub(crate) fn tls(&mut self, untimely: Weight) -> Result<Option<Tls>, ConfigError> {
+        let Some(files) = &self.plan.tls else { return Ok(None) };
+        let mut problems = self.warnings.clone();
+        let tls = files.open(untimely, &mut problems);
+        if problems.errors() > 0 {
+            return Err(ConfigError::Wrong { file: self.file.clone(), problems });
+        }
+        self.warnings = problems;
+        Ok(tls)
+    }
 }
 
 /// Why there is no plan.

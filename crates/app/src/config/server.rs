@@ -1,11 +1,11 @@
 //! `[server]`: what a running instance answers on, and to whom.
 
-use crate::config::problem::{Located, Place, Problems};
+use crate::config::problem::{Located, Place, Problems, Weight};
 use crate::config::secret::Secret;
 use crate::config::suggest::advice;
 use crate::config::tree::{Reader, Section, wrong_type};
 use rowcast_core::ServiceName;
-use rowcast_server::{Grant, Role, TokenDigest};
+use rowcast_server::{Grant, Lasting, Role, Tls, TlsPart, TokenDigest};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeValue;
@@ -40,18 +40,53 @@ struct Token {
 }
 
 /// `tls = { cert = "file.pem", key = "file.pem" }`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {
     /// The certificate and the chain to its root, PEM. Required.
-    pub(crate) cert: PathBuf,
+    pub(crate) cert: Located<PathBuf>,
     /// Its key, PEM. Required.
-    pub(crate) key: PathBuf,
+    pub(crate) key: Located<PathBuf>,
 }
 
 impl TlsFiles {
     /// The files, relative to the configuration's directory.
     pub(crate) fn files(&self, base: &Path) -> Self {
-        Self { cert: base.join(&self.cert), key: base.join(&self.key) }
+        let file = |named: &Located<PathBuf>| Located {
+            value: base.join(&named.value),
+            at: named.at.clone(),
+        };
+        Self { cert: file(&self.cert), key: file(&self.key) }
+    }
+
+    /// Opens both. What is wrong with them is wrong with the file that names them; `untimely` is how
+    /// bad it is that clients do not take the certificate at this time.
+    pub(crate) fn open(&self, untimely: Weight, problems: &mut Problems) -> Option<Tls> {
+        let tls = match Tls::load(&self.cert.value, &self.key.value) {
+            Ok(tls) => tls,
+            Err(e) => {
+                let named = match e.part() {
+                    TlsPart::Certificate => &self.cert,
+                    TlsPart::Key => &self.key,
+                };
+                let causes = std::iter::successors(std::error::Error::source(&e), |c| c.source());
+                let message = causes.fold(e.to_string(), |told, cause| format!("{told}: {cause}"));
+                problems.error(&named.at, message, e.help());
+                return None;
+            }
+        };
+        let (weight, what) = match tls.lasting() {
+            Lasting::Good => return Some(tls),
+            Lasting::Soon => (Weight::Warning, "ends within two weeks"),
+            Lasting::NotYet => (untimely, "is not valid yet"),
+            Lasting::Over => (untimely, "has expired: clients refuse it"),
+        };
+        let message = format!("the certificate in {} {what}", self.cert.value.display());
+        let help = "renew it, then `rowcast reload`: nobody who is connected notices";
+        match weight {
+            Weight::Error => problems.error(&self.cert.at, message, help),
+            Weight::Warning => problems.warning(&self.cert.at, message, help),
+        }
+        Some(tls)
     }
 
     fn read(mut section: Section<'_>, reader: &mut Reader<'_>) -> Option<Self> {
@@ -59,7 +94,8 @@ impl TlsFiles {
         let cert = section.required_text("cert", help, reader);
         let key = section.required_text("key", help, reader);
         section.finish(reader);
-        Some(Self { cert: cert?.value.into(), key: key?.value.into() })
+        let path = |text: Located<String>| Located { value: text.value.into(), at: text.at };
+        Some(Self { cert: path(cert?), key: path(key?) })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The subscription map of an instance: what the file says goes into the registry at the start and
 //! whenever the file is read again; what people said while an instance ran stays there.
 
-use crate::config::{self, Plan, Secret, count};
+use super::door::Keys;
+use crate::config::{self, Plan, Secret, Weight, count};
 use crate::output::Output;
 use crate::report::Failure;
 use rowcast_core::{
@@ -63,13 +64,14 @@ impl Map {
     /// nothing.
     pub(crate) async fn obey(
         &mut self,
+        keys: &mut Keys,
         hangups: &mut Signal,
         file: &Path,
         output: Output,
         stop: &CancellationToken,
     ) {
         while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
-            match self.reload(file).await {
+            match self.reload(keys, file, output).await {
                 Ok(said) => tracing::info!("{} read again: {said}", file.display()),
                 Err(failure) => {
                     output.failure(&failure);
@@ -82,8 +84,17 @@ impl Map {
         }
     }
 
-    async fn reload(&mut self, file: &Path) -> Result<String, Failure> {
-        let plan = config::load(file)?.plan;
+    async fn reload(
+        &mut self,
+        keys: &mut Keys,
+        file: &Path,
+        output: Output,
+    ) -> Result<String, Failure> {
+        let mut loaded = config::load(file)?;
+        let tls = loaded.tls(Weight::Warning)?;
+        output.warnings(&loaded);
+        let plan = loaded.plan;
+        keys.fit(&plan)?;
         if plan.data != self.fixed.0 || plan.listen != self.fixed.1 {
             tracing::warn!("`data` and `server.listen` take effect at the next start");
         }
@@ -104,6 +115,7 @@ impl Map {
         self.addresses = addresses(&plan);
         let said = format!("{} and {}", count(services.len(), "service"), count(routes, "route"));
         self.services.send_replace(services);
+        keys.change(&plan, tls);
         Ok(said)
     }
 }

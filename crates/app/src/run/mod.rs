@@ -5,12 +5,12 @@ mod lock;
 mod map;
 mod progress;
 
-use door::Door;
+use door::{Door, Keys};
 pub(crate) use lock::DataLock;
 pub(crate) use map::Map;
 
 use crate::cli;
-use crate::config::{self, Loaded, Plan, count, nearest};
+use crate::config::{self, Loaded, Plan, Weight, count, nearest};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use indicatif::MultiProgress;
@@ -29,7 +29,8 @@ pub(crate) async fn run(
     output: Output,
     bars: MultiProgress,
 ) -> Result<Exit, Failure> {
-    let loaded = config::load(file)?;
+    let mut loaded = config::load(file)?;
+    let tls = loaded.tls(Weight::Warning)?;
     output.warnings(&loaded);
     let Loaded { plan, .. } = loaded;
     check_resnapshot(&plan, &args.resnapshot)?;
@@ -38,8 +39,7 @@ pub(crate) async fn run(
     let log = open_log(&plan)?;
     let map = Map::open(&plan, &args.resnapshot).await?;
     let node = node(&map, log.clone()).await?;
-    let door = Door::open(&plan).await?;
-    let note = door.announce(&plan)?;
+    let (door, keys) = Door::open(&plan, tls).await?;
     tracing::info!(
         "{} and {}; data in {}; answering on {door}",
         count(plan.services.len(), "service"),
@@ -48,13 +48,12 @@ pub(crate) async fn run(
     );
     let stop = CancellationToken::new();
     let hangups = hangups()?;
-    let rereading = Rereading { map, hangups, file: file.to_path_buf(), output };
+    let rereading = Rereading { map, keys, hangups, file: file.to_path_buf(), output };
     let work = Work { board: node.board(), stop: stop.clone(), bars, rereading };
     let ended = tokio::select! {
         ended = work.run(node, door, args.until_caught_up) => ended,
         never = signals.obey(&stop) => match never {},
     };
-    drop(note);
     log.close().await;
     ended
 }
@@ -70,6 +69,7 @@ struct Work {
 /// What reading the file again takes.
 struct Rereading {
     map: Map,
+    keys: Keys,
     hangups: Signal,
     file: PathBuf,
     output: Output,
@@ -97,8 +97,8 @@ impl Work {
         };
         let answering = door.answer(board.clone(), rest.clone());
         let showing = progress::show(&board, &bars, &rest);
-        let Rereading { mut map, mut hangups, file, output } = rereading;
-        let rereading = map.obey(&mut hangups, &file, output, &stop);
+        let Rereading { mut map, mut keys, mut hangups, file, output } = rereading;
+        let rereading = map.obey(&mut keys, &mut hangups, &file, output, &stop);
         let (moved, caught_up, (), (), ()) =
             tokio::join!(moving, ending, answering, showing, rereading);
         moved.map_err(|e| defect(&e))?;

@@ -48,7 +48,8 @@ async fn look(
     if !server(wire, spec, findings).await? {
         return Ok(());
     }
-    if role(wire, findings).await? {
+    let (user, may_replicate) = role(wire, findings).await?;
+    if may_replicate {
         // Only a real one shows whether pg_hba.conf lets us in this way.
         if let Err(e) = Wire::connect(address, "rowcast check", Purpose::Replication).await {
             findings.push(unreachable(address, &e));
@@ -58,7 +59,7 @@ async fn look(
     let places: Vec<_> = spec.entities.iter().filter_map(|e| place(e).ok()).collect();
     let found = catalog::tables(wire, Which::Named(&places)).await?;
     for publish in &spec.entities {
-        table(publish, &found, findings, &mut good);
+        table(publish, &user, &found, findings, &mut good);
     }
     publication(wire, spec, &good, findings).await
 }
@@ -174,8 +175,8 @@ fn room(setting: &str, free: i64, wanted: i64) -> Finding {
     )
 }
 
-/// What the role may do; whether it may replicate.
-async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<bool, WireError> {
+/// What the role may do; its name, and whether it may replicate.
+async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<(String, bool), WireError> {
     let rows = wire
         .query(
             "SELECT rolname, rolreplication OR rolsuper, \
@@ -210,10 +211,16 @@ async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<bool, Wire
             ),
         );
     }
-    Ok(may)
+    Ok((text(0), may))
 }
 
-fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: &mut Vec<Table>) {
+fn table(
+    publish: &Publish,
+    user: &str,
+    found: &[Table],
+    findings: &mut Vec<Finding>,
+    good: &mut Vec<Table>,
+) {
     let mut say = |severity, subject: &str, message: String, help: &str| {
         findings.push(Finding::new(severity, subject, message, help));
     };
@@ -252,9 +259,9 @@ fn table(publish: &Publish, found: &[Table], findings: &mut Vec<Finding>, good: 
                 Severity::Error,
                 &publish.table,
                 "The role may not read the table, so it cannot be copied at first.",
-                "Let its owner run the statement with the role's name.",
+                "Let its owner run the statement.",
             )
-            .with_fix(false, vec![format!("GRANT SELECT ON {} TO CURRENT_USER", table.sql())]),
+            .with_fix(false, vec![format!("GRANT SELECT ON {} TO {}", table.sql(), quote(user))]),
         );
         return;
     }

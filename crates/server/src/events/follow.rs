@@ -4,15 +4,16 @@
 use super::cloud_event::write_event;
 use super::walk::Walk;
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::{Caller, Grant};
 use crate::problem::Problem;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use rowcast_core::{ByteSize, Chunk, EntityName, LogError, Offset, Op, ServiceName, Stored};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// Rows taken from the log at once; one batch at least, which is about 1 MiB.
@@ -38,6 +39,8 @@ pub(crate) struct Part {
 pub(crate) struct Follow {
     api: Api,
     caller: Caller,
+    /// Tells when tokens change.
+    grants: watch::Receiver<Arc<[Grant]>>,
     service: ServiceName,
     entity: Option<EntityName>,
     /// What is read and not told yet.
@@ -67,8 +70,22 @@ impl Follow {
     ) -> Self {
         let Part { at, until, left } = part;
         let (read, walk, readable, read_to) = (VecDeque::new(), None, None, at);
-        let _seat = seat;
-        Self { api, caller, service, entity, read, walk, at, read_to, until, left, readable, _seat }
+        let grants = api.access.changes();
+        Self {
+            api,
+            caller,
+            grants,
+            service,
+            entity,
+            read,
+            walk,
+            at,
+            read_to,
+            until,
+            left,
+            readable,
+            _seat: seat,
+        }
     }
 
     /// The text, in pieces, until the client goes or we stop.
@@ -91,6 +108,9 @@ impl Follow {
         loop {
             // What is all filtered out must not keep others from running.
             tokio::task::consume_budget().await;
+            if let Err(problem) = self.still_may() {
+                return Piece::Last(problem);
+            }
             let mut text = Vec::new();
             self.tell(&mut text);
             if !text.is_empty() {
@@ -104,7 +124,14 @@ impl Follow {
             }
             let read = self.api.board.read(&self.service, self.at, READ_MAX);
             let read = tokio::time::timeout_at(quiet_until, read);
-            match self.api.stop.run_until_cancelled(read).await {
+            let read = tokio::select! {
+                read = self.api.stop.run_until_cancelled(read) => read,
+                Ok(()) = self.grants.changed() => {
+                    self.grants.mark_changed();
+                    continue;
+                }
+            };
+            match read {
                 None => return Piece::Stopped,
                 Some(Err(_)) => return Piece::Text(self.still_here()),
                 Some(Ok(Err(LogError::Closed { .. }))) => return Piece::Stopped,
@@ -116,6 +143,16 @@ impl Follow {
                 }
             }
         }
+    }
+
+    /// Asks again who follows, when tokens have changed: one that was taken back ends its streams.
+    fn still_may(&mut self) -> Result<(), Problem> {
+        if self.grants.has_changed().unwrap_or(false) {
+            self.grants.mark_unchanged();
+            self.caller = self.api.access.again(&self.caller)?;
+            self.readable = self.caller.readable(&self.api.board, &self.service)?;
+        }
+        Ok(())
     }
 
     /// Looks again at what the caller may read: subscriptions change while a stream is followed.

@@ -1,9 +1,11 @@
 use crate::client::Follower;
-use crate::shop::{LONG, Setup, Shop};
+use crate::shop::{LONG, Setup, Shop, tokens};
 use rowcast_core::{EventLog, Offset};
-use rowcast_server::Limits;
+use rowcast_server::{Grant, Limits, Role, TokenDigest};
+use rowcast_store::MemoryLog;
 use rowcast_testkit::memory::Write;
 use rowcast_testkit::wait::eventually;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -160,5 +162,90 @@ async fn a_client_that_never_reads_is_dropped_and_holds_nothing_up() {
     })
     .await;
     drop(deaf);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_ends_where_it_is_told_to() {
+    let shop = Setup::default().open().await;
+    shop.live(None).await;
+    for n in 0..5 {
+        shop.publisher.commit(&[Write::put("customer", n, "x"), Write::put("invoice", n, "y")]);
+    }
+    applied(&shop, 5).await;
+    let count = async |query: &str| {
+        let mut follower = Follower::new(shop.address, &format!("{ALL}{query}"), "").await;
+        let mut told = 0;
+        while let Some(sent) = follower.next().await {
+            assert_eq!(sent.name, None, "{sent:?}");
+            told += 1;
+        }
+        told
+    };
+    assert_eq!(count("&limit=3").await, 3, "a limit ends also what follows");
+    assert_eq!(count("&follow=false").await, 10);
+    assert_eq!(count("&follow=false&entity=customer&limit=7").await, 5);
+    let mut none = Follower::new(shop.address, "/v1/events?stream=shop&follow=false", "").await;
+    assert!(none.next().await.is_none(), "from the end to the end");
+    for wrong in ["&limit=0", "&limit=-1", "&follow=no", "&entitty=customer"] {
+        shop.get(&format!("{ALL}{wrong}"), None).await.problem(400);
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_client_passes_what_compaction_has_emptied() {
+    let setup = Setup { log: Arc::new(MemoryLog::forgetful()), ..Setup::default() };
+    let shop = setup.open().await;
+    shop.live(None).await;
+    shop.publisher.commit(&[Write::put("customer", 1, "a"), Write::put("customer", 2, "b")]);
+    shop.publisher.commit(&[Write::delete("customer", 2)]);
+    applied(&shop, 2).await;
+    // The last offsets of what is compacted hold nothing any more.
+    let upto = Offset(shop.events().await);
+    shop.log.compact(&"shop".parse().unwrap(), upto).await.unwrap();
+    let mut follower = Follower::new(shop.address, ALL, "").await;
+    assert_eq!(names(&follower.told(1).await), [("rowcast.customer.update", "1", "a")]);
+    shop.publisher.commit(&[Write::put("customer", 3, "c")]);
+    let next = tokio::time::timeout(LONG, follower.told(1)).await.unwrap();
+    assert_eq!(names(&next), [("rowcast.customer.update", "3", "c")]);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_streams_and_no_others() {
+    let access = tokens();
+    let shop = Setup { access: access.clone(), ..Setup::default() }.open().await;
+    shop.live(Some("admin")).await;
+    let follow = async |token: &str| {
+        let header = format!("authorization: Bearer {token}\r\n");
+        Follower::new(shop.address, ALL, &header).await
+    };
+    let (mut gone, mut less) = (follow("admin").await, follow("subscriber").await);
+    let new = Grant { name: "new".into(), role: Role::Admin, token: TokenDigest::of("new") };
+    let reads =
+        Grant { name: "less".into(), role: Role::Reader, token: TokenDigest::of("subscriber") };
+    access.replace(vec![new, reads]);
+    for (stream, status) in [(&mut gone, 401), (&mut less, 403)] {
+        let last = tokio::time::timeout(LONG, stream.next()).await.unwrap().unwrap();
+        assert_eq!((last.name.as_deref(), &last.data["status"]), (Some("problem"), &status.into()));
+        assert!(stream.next().await.is_none(), "and it ends");
+    }
+    shop.get("/v1/status", Some("admin")).await.problem(401);
+    let mut stays = follow("new").await;
+    let again = Grant { name: "again".into(), role: Role::Admin, token: TokenDigest::of("new") };
+    access.replace(vec![again]);
+    shop.publisher.commit(&[Write::put("customer", 1, "a")]);
+    assert_eq!(names(&stays.told(1).await), [("rowcast.customer.update", "1", "a")]);
+    // Open to all on this machine, and then not any more: whoever came without a token is sent away.
+    access.replace(Vec::new());
+    let mut anybody = Follower::new(shop.address, ALL, "").await;
+    anybody.told(1).await;
+    access.replace(vec![Grant {
+        name: "late".into(),
+        role: Role::Admin,
+        token: TokenDigest::of("late"),
+    }]);
+    assert_eq!(anybody.next().await.unwrap().data["status"], 401);
     shop.close().await;
 }

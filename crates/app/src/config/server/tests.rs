@@ -28,7 +28,7 @@ fn tokens_and_a_certificate_become_part_of_the_plan() {
     );
     let plan = load(&text).unwrap().plan;
     let tls = plan.tls.unwrap();
-    assert_eq!((tls.cert, tls.key), ("/srv/c.pem".into(), "/etc/k.pem".into()));
+    assert_eq!((tls.cert.value, tls.key.value), ("/srv/c.pem".into(), "/etc/k.pem".into()));
     let [ops, order] = &plan.grants[..] else { panic!("{:?}", plan.grants) };
     assert_eq!((&ops.role, ops.token), (&Role::Admin, TokenDigest::of("abc")));
     assert_eq!(order.role, Role::Subscriber("order".parse().unwrap()));
