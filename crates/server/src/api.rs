@@ -4,6 +4,7 @@ use crate::auth::Access;
 use crate::limits::Limits;
 use crate::problem::Problem;
 use crate::tls::Tls;
+use axum::extract::FromRef;
 use axum::http::StatusCode;
 use rowcast_engine::Board;
 use std::sync::Arc;
@@ -35,6 +36,12 @@ pub(crate) struct Api {
     pub(crate) started: SystemTime,
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+}
+
+impl FromRef<Api> for Limits {
+    fn from_ref(api: &Api) -> Self {
+        api.limits
+    }
 }
 
 impl Api {

@@ -66,7 +66,7 @@ struct What {
     ),
     responses(
         (status = 200, description = "Events; the data of each is a CloudEvent in JSON.",
-            body = shapes::CloudEvent, content_type = "text/event-stream"),
+            body = shapes::ServerSentEvent, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is missing or wrong, or the offset is ahead of the stream.",
             body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No token, or an unknown one.", body = Problem,

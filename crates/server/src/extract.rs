@@ -1,10 +1,16 @@
 //! What requests bring: path, query and body, with their mistakes as problems.
 
+use crate::limits::Limits;
 use crate::problem::Problem;
 use axum::Json;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The query of a request.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +43,45 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T>
+where
+    Limits: FromRef<S>,
+{
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Json::from_request(request, state).await;
-        body.map(|Json(body)| Self(body)).map_err(|e| Problem::new(e.status(), e.body_text()))
+        let within = Limits::from_ref(state).answer_within;
+        let body = tokio::time::timeout(within, Json::from_request(request, state)).await;
+        let body = body.map_err(|_| {
+            let detail = format!("the body did not arrive within {within:?}");
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+        })?;
+        body.map(|Json(Object(body))| Self(body))
+            .map_err(|e| Problem::new(e.status(), e.body_text()))
+    }
+}
+
+/// A structure that is written as an object: serde takes a list of its fields, too, which would give
+/// the order of our fields a meaning.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Members(PhantomData))
+    }
+}
+
+struct Members<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
     }
 }
 
@@ -52,20 +91,28 @@ mod tests {
     use axum::body::Body;
     use axum::http::header::CONTENT_TYPE;
 
+    #[derive(Deserialize)]
+    struct Count {
+        n: u32,
+    }
+
     async fn sent(content_type: &str, body: &'static str) -> Result<u32, serde_json::Value> {
         let request = Request::builder().header(CONTENT_TYPE, content_type);
         let request = request.body(Body::from(body)).unwrap();
-        let sent = Sent::<u32>::from_request(request, &()).await;
-        sent.map(|Sent(n)| n).map_err(|problem| serde_json::to_value(problem).unwrap())
+        let sent = Sent::<Count>::from_request(request, &Limits::default()).await;
+        sent.map(|Sent(Count { n })| n).map_err(|problem| serde_json::to_value(problem).unwrap())
     }
 
     #[tokio::test]
     async fn a_body_is_json_and_says_so() {
-        assert_eq!(sent("application/json", "7").await, Ok(7));
+        assert_eq!(sent("application/json", r#"{"n": 7}"#).await, Ok(7));
         for (content_type, body, status) in [
-            ("text/plain", "7", 415),
+            ("text/plain", r#"{"n": 7}"#, 415),
             ("application/json", "x", 400),
-            ("application/json", "-7", 422),
+            ("application/json", r#"{"n": -7}"#, 422),
+            ("application/json", r#"{"n": 7, "n": 8}"#, 422),
+            ("application/json", "7", 422),
+            ("application/json", "[7]", 422),
         ] {
             let problem = sent(content_type, body).await.unwrap_err();
             assert_eq!(problem["status"], status, "{problem}");

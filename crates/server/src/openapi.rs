@@ -36,6 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         words::Route,
         words::Position,
         words::Begin,
+        shapes::CloudEvent,
         Problem,
     )),
     tags(

@@ -27,8 +27,9 @@ const ANYWHERE: [Refusal; 4] = [
     ),
 ];
 /// Of paths that take a body.
-const OF_BODIES: [Refusal; 4] = [
+const OF_BODIES: [Refusal; 5] = [
     ("400", "The body is no JSON, or a part of it cannot be read.", None),
+    ("408", "The body did not arrive in time.", None),
     ("413", "The body is too large.", None),
     ("415", "The body does not say that it is `application/json`.", None),
     ("422", "The body has another shape.", None),

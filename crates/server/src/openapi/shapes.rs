@@ -140,6 +140,20 @@ pub(crate) struct Trouble {
     help: String,
 }
 
+/// An event of a `text/event-stream`.
+#[derive(ToSchema)]
+pub(crate) struct ServerSentEvent {
+    /// The offset: what to send as `Last-Event-ID` to go on after it.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// `message`, where it is not written, or `problem`: the last one, with a Problem as data.
+    #[schema(nullable = false)]
+    event: Option<String>,
+    /// A CloudEvent in JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
 /// One change, as a CloudEvent 1.0.
 #[derive(ToSchema)]
 pub(crate) struct CloudEvent {

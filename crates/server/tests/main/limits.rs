@@ -119,3 +119,31 @@ async fn when_all_connections_are_busy_the_next_is_told_so() {
     .await;
     shop.close().await;
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let limits = Limits { answer_within: Duration::from_millis(200), ..Limits::default() };
+    let shop = Setup { limits, ..Setup::default() }.open().await;
+    let head = "POST /v1/routes/shop:order/pause HTTP/1.1\r\nhost: localhost\r\n\
+        content-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
+    let mut stream = connect(&shop).await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = tokio::time::timeout(LONG, exchange(stream, b"")).await.unwrap().unwrap();
+    answer.problem(408);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_at_once_are_answered_in_order() {
+    let shop = Setup::default().open().await;
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
+    let both = ask("/healthz") + "\r\n" + &ask("/nowhere") + "connection: close\r\n\r\n";
+    let mut stream = connect(&shop).await;
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    let (first, second) = heard.split_once("ok").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200"), "{heard}");
+    assert!(second.starts_with("HTTP/1.1 404"), "{heard}");
+    shop.close().await;
+}
