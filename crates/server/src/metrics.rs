@@ -103,6 +103,18 @@ const SERVICE_METRICS: &[Metric<ServiceStatus>] = &[
         help: "Next free offset of the service's event log.",
         value: |s| Some(s.log.next as f64),
     },
+    Metric {
+        name: "rowcast_log_compacted_offset",
+        kind: Kind::Gauge,
+        help: "Before this offset only every key's latest state is left.",
+        value: |s| Some(s.log.compacted as f64),
+    },
+    Metric {
+        name: "rowcast_source_retained_bytes",
+        kind: Kind::Gauge,
+        help: "What the service's database keeps because the event log does not have it.",
+        value: |s| s.retained_bytes.map(|n| n as f64),
+    },
 ];
 
 const ROUTE_METRICS: &[Metric<RouteStatus>] = &[
@@ -135,6 +147,12 @@ const ROUTE_METRICS: &[Metric<RouteStatus>] = &[
         kind: Kind::Gauge,
         help: "Next offset that the subscriber lacks.",
         value: |r| r.checkpoint.map(|n| n as f64),
+    },
+    Metric {
+        name: "rowcast_route_building_copies",
+        kind: Kind::Gauge,
+        help: "Copies that are being built beside the live ones.",
+        value: |r| Some(r.building.len() as f64),
     },
 ];
 
@@ -176,5 +194,35 @@ fn snapshots(text: &mut Text, services: &[ServiceStatus]) {
         if let Some(rows) = entity.rows_estimate {
             text.sample(ESTIMATE, &labels, rows as f64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowcast_engine::LogStatus;
+
+    #[test]
+    fn what_a_source_keeps_is_told_when_it_is_known() {
+        let service = |name: &str, retained_bytes| ServiceStatus {
+            name: name.into(),
+            state: "capturing",
+            position: None,
+            log: LogStatus { compacted: 5, ..LogStatus::default() },
+            retained_bytes,
+            warning: None,
+            snapshots: Vec::new(),
+            captured_events: 0,
+            error: None,
+            trouble: None,
+        };
+        let services = vec![service("a", Some(1 << 40)), service("b", None)];
+        let mut text = Text::default();
+        node(&mut text, &Status { services, routes: Vec::new() });
+        let text = text.finish();
+        let kept: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("rowcast_source_retained_bytes")).collect();
+        assert_eq!(kept, ["rowcast_source_retained_bytes{service=\"a\"} 1099511627776"]);
+        assert!(text.contains("rowcast_log_compacted_offset{service=\"b\"} 5\n"), "{text}");
     }
 }

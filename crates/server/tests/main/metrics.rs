@@ -45,6 +45,7 @@ async fn a_client_library_reads_every_metric_and_it_says_what_the_status_says() 
         ("rowcast_route_lag_events", &route, 0.0),
         ("rowcast_route_lag_seconds", &route, 0.0),
         ("rowcast_route_parked_keys", &route, 0.0),
+        ("rowcast_route_building_copies", &route, 0.0),
         ("rowcast_route_applied_events_total", &route, 2.0),
         ("rowcast_route_checkpoint_offset", &route, next),
     ] {
