@@ -13,6 +13,7 @@ mod untangle;
 mod values;
 
 pub(crate) use checkpoint::read as checkpoint_of;
+pub(crate) use parked::read as parked_of;
 pub(crate) use prepare::{Wanted, create_statement};
 pub(crate) use values::stored as stored_value;
 
