@@ -21,8 +21,8 @@ async fn live(pair: &Pair) {
 /// The exit code, and what is said of the only copy.
 async fn verify(pair: &Pair, further: &[&str]) -> (Option<i32>, Json) {
     let ended = pair.rowcast.run(LONG, &[&["verify", "--json"], further].concat()).await;
-    let answer: Json = serde_json::from_str(&ended.stdout)
-        .unwrap_or_else(|_| panic!("no JSON: {}", ended.said()));
+    let answer: Json =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("no JSON: {}", ended.said()));
     assert_eq!(answer["identical"], ended.code() == Some(0), "{answer}");
     (ended.code(), answer["routes"][0]["copies"][0].clone())
 }
@@ -33,7 +33,9 @@ async fn parked_keys_are_said_and_left_alone(from: Kind, to: Kind) {
     pair.from.sql("CREATE TABLE item (id INT PRIMARY KEY, name TEXT)").await;
     let ruled = "CREATE TABLE item (id INT PRIMARY KEY, name TEXT CHECK (length(name) < 10))";
     pair.to.sql(ruled).await;
-    pair.from.sql("INSERT INTO item VALUES (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four')").await;
+    pair.from
+        .sql("INSERT INTO item VALUES (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four')")
+        .await;
     pair.catch_up().await;
     // One row that the copy has in an older state, one that it lacks, and one under an older key.
     for bad in [

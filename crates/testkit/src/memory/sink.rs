@@ -4,8 +4,8 @@ use super::row::read;
 use super::{Content, Fault, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit, Parked,
-    Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
+    ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit,
+    Parked, Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,8 +4,8 @@ use super::row::{pack, schema};
 use super::{BTreeMap, Content, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, EntityName, Foresight, LogId, Pending, Point, Position, RouteId, RowSet, Schema,
-    Shape, SinkError, SourceError, SourceSpec, SourceView,
+    Checkpoint, CopyView, EntityName, Foresight, LogId, Pending, Point, Position, RouteId, RowSet,
+    Schema, Shape, SinkError, SourceError, SourceSpec, SourceView,
 };
 use std::sync::Arc;
 

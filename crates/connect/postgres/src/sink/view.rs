@@ -11,8 +11,8 @@ use crate::source::rows::CopyOut;
 use crate::source::wire::{Purpose, Rows, Wire, WireError};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, Offset, Pending, Position, RouteId, Row, RowSet, RowWriter,
-    Shape, SinkError, Value, quote,
+    Checkpoint, CopyView, Foresight, LogId, Offset, Pending, Position, RouteId, Row, RowSet,
+    RowWriter, Shape, SinkError, Value, quote,
 };
 
 use std::sync::Arc;

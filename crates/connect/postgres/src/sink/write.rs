@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::SinkExt;
 use rowcast_core::{ChangeOp, Rows};
 use std::pin::pin;
-use tokio_postgres::{CopyInSink, Error, Statement};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{CopyInSink, Error, Statement};
 
 /// Rows of a set; more gains nothing.
 const SET_ROWS_MAX: usize = 1_000;

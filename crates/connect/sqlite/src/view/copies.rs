@@ -8,8 +8,8 @@ use crate::table::{self, Table};
 use crate::types::DIALECT;
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, Pending, RouteId, Row, RowSet, RowWriter, Shape, SinkError,
-    Value, quote,
+    Checkpoint, CopyView, Foresight, LogId, Pending, RouteId, Row, RowSet, RowWriter, Shape,
+    SinkError, Value, quote,
 };
 use rusqlite::{Connection, Error, params_from_iter};
 use std::path::PathBuf;
