@@ -7,6 +7,7 @@ mod lab;
 mod latency;
 mod machine;
 mod native;
+mod parked;
 mod report;
 mod rowcast;
 mod usage;

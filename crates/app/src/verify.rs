@@ -49,10 +49,14 @@ pub(crate) async fn verify(
     if args.json {
         output.line(show::json(&outcomes, args.values))?;
     }
-    let good = |(_, outcome): &show::Outcome| outcome.as_ref().is_ok_and(|v| v.left() == 0);
-    let identical = outcomes.iter().all(good);
-    if !identical && !args.repair && outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+    let verified = || outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
+    let identical = verified().count() == outcomes.len() && verified().all(Verified::is_identical);
+    let differs = verified().any(|v| v.left() > 0);
+    if differs && !args.repair && verified().count() == outcomes.len() {
         output.aside("`rowcast verify --repair` writes these rows as the source has them");
+    }
+    if verified().any(|v| v.parked() > 0) {
+        output.aside("`rowcast parked list` says which keys are parked, and why");
     }
     Ok(if identical { Exit::Good } else { Exit::No })
 }

@@ -13,6 +13,7 @@ mod end_to_end {
     mod filter;
     mod limits;
     mod mask;
+    mod mend;
     mod names;
     mod parking;
     mod schema_change;

@@ -2,8 +2,8 @@
 //! moment, beside whoever goes on writing there.
 
 use crate::{
-    Checkpoint, EntityName, LogId, Malformed, Masker, Point, Position, Row, RowWriter, Schema,
-    Shape, SinkError, SourceError,
+    Checkpoint, EntityName, LogId, Malformed, Masker, Pending, Point, Position, Row, RowWriter,
+    Schema, Shape, SinkError, SourceError,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -127,6 +127,10 @@ pub trait CopyView: Send {
 
     /// Some rows: the shape's columns, as this database shows them; `None` at the end.
     async fn next(&mut self) -> Result<Option<RowSet>, SinkError>;
+
+    /// What is left to do for the keys that the route has parked of the copy `into`, at the same
+    /// moment.
+    async fn parked(&mut self, into: &str) -> Result<Vec<Pending>, SinkError>;
 
     /// What foretells the copy's rows from the source's.
     async fn foresight(&mut self, shape: &Arc<Shape>) -> Result<Box<dyn Foresight>, SinkError>;

@@ -142,6 +142,27 @@ impl Pending {
         Ok(Self { op, before, after: lay_over(&base, &later.after)?, schema: later.schema })
     }
 
+    /// The keys that this is about, each in a row as wide as `schema`'s with everything else unchanged:
+    /// the row's own, and the one where it still stands.
+    pub fn key_rows(&self, schema: &Schema) -> Result<Vec<Vec<u8>>, Malformed> {
+        let mut rows = Vec::new();
+        for row in [&self.before, &self.after] {
+            let mut values = Vec::new();
+            Row(row).unpack(&mut values)?;
+            if values.is_empty() {
+                continue;
+            }
+            let mut packed = Vec::new();
+            let mut writer = RowWriter::new(&mut packed);
+            for column in &schema.columns {
+                let here = column.key.and_then(|_| self.schema.column(&column.name));
+                writer.push(here.and_then(|i| values.get(i).copied()).unwrap_or(Value::Unchanged));
+            }
+            rows.push(packed);
+        }
+        Ok(rows)
+    }
+
     /// Where the row still stands when that is not its own key, as [`key_of`] makes it.
     pub fn carries(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         if self.before.is_empty() {

@@ -133,6 +133,8 @@ pub struct Rows {
     pub parks: Vec<ParkEdit>,
     /// Look at rules that may wait for the commit with each change, so that an error names its change.
     pub at_once: bool,
+    /// Rows that do not fit may be left out: see [`SinkError::LeftOut`](crate::SinkError::LeftOut).
+    pub leave_out: bool,
 }
 
 impl Rows {

@@ -69,6 +69,8 @@ pub struct Progress {
 /// - [`SinkError::Data`] names its change. Only when a rule is looked at by the commit alone it may
 ///   not; asked again with [`Rows::at_once`], it does. It takes back the whole open transaction, and
 ///   the sink goes on from the stored checkpoint without another [`wants`](Self::wants).
+/// - With [`Rows::leave_out`], an apply may answer [`SinkError::LeftOut`] instead: what it named and
+///   the later changes of the same keys are not written, all others are, and nothing is committed.
 #[async_trait]
 pub trait Sink: Send {
     /// Connects and tells the next offset this target lacks. The target is the truth, not our
@@ -162,6 +164,17 @@ pub enum SinkError {
         /// The database's own words, which may hold values: for `parked show`, never for logs.
         source: Option<BoxError>,
     },
+    /// Rows that do not fit were left out, as [`Rows::leave_out`] allows, and everything else is
+    /// written. Nothing is committed, whatever the progress said: the next apply goes on in the same
+    /// transaction, from the same checkpoint to the same next one.
+    #[error("{} rows do not fit", errors.len())]
+    LeftOut {
+        /// What was not written, as indexes into [`Rows::changes`]: changes that do not fit, and later
+        /// ones of the same keys.
+        changes: Vec<u32>,
+        /// Why, once for each key: [`Data`](Self::Data), each naming the key's first such change.
+        errors: Vec<SinkError>,
+    },
     /// More keys are set aside than one bad row here and there explains.
     #[error("{route} has {keys} parked keys in {bytes} bytes: that is no single bad row any more")]
     TooManyParked {
@@ -198,7 +211,7 @@ impl Diagnose for SinkError {
             Self::Unreachable { .. } => Remedy::Retry,
             Self::Setup { .. } => Remedy::Operator(Code::SinkSetup),
             Self::Schema { .. } => Remedy::Operator(Code::SinkSchema),
-            Self::Data { .. } => Remedy::Park(Code::SinkData),
+            Self::Data { .. } | Self::LeftOut { .. } => Remedy::Park(Code::SinkData),
             Self::TooManyParked { .. } => Remedy::Operator(Code::SinkParked),
             Self::Checkpoint { .. } => Remedy::Operator(Code::SinkCheckpoint),
             Self::Bug { .. } => Remedy::Bug,
@@ -207,7 +220,7 @@ impl Diagnose for SinkError {
 
     fn help(&self) -> &str {
         match self {
-            Self::Unreachable { .. } => "",
+            Self::Unreachable { .. } | Self::LeftOut { .. } => "",
             Self::Setup { help, .. }
             | Self::Schema { help, .. }
             | Self::Data { help, .. }

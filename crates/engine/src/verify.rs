@@ -123,7 +123,7 @@ impl Verify {
             let next = self.round(history).await?;
             (first.point, first.checkpoint) = (next.point, next.checkpoint);
             for (copy, now) in first.copies.iter_mut().zip(next.copies) {
-                (copy.left, copy.rows) = (now.left, now.rows);
+                (copy.left, copy.rows, copy.parked) = (now.left, now.rows, now.parked);
                 copy.seconds += now.seconds;
                 let now: HashMap<_, _> = now.listed.iter().map(|d| (&d.key, d)).collect();
                 for listed in &mut copy.listed {
@@ -253,6 +253,7 @@ impl Compared {
             rows: self.found.rows,
             differences: self.found.count,
             left: self.found.count,
+            parked: self.found.parked,
             listed: self.found.details.into_iter().map(|d| d.difference).collect(),
             not_compared: self.copy.not_compared,
             seconds: self.took.as_secs_f64(),

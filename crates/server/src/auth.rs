@@ -128,6 +128,8 @@ pub(crate) enum Deed<'a> {
     SeeStatus,
     /// Look at the metrics of everything.
     SeeMetrics,
+    /// List a route's parked keys, without values.
+    ListParked(&'a RouteId),
     /// Wait for a route.
     Wait(&'a RouteId),
     /// Read events of this service, with values; a subscriber those that its route carries.
@@ -164,10 +166,14 @@ impl Caller {
             (Role::Subscriber(_), Deed::SeeStatus | Deed::ReadEvents(_)) => true,
             (
                 Role::Subscriber(own),
-                Deed::Wait(route) | Deed::ReadParked(route) | Deed::ChangeParked(route),
+                Deed::Wait(route)
+                | Deed::ListParked(route)
+                | Deed::ReadParked(route)
+                | Deed::ChangeParked(route),
             ) => route.to == *own,
             (Role::Subscriber(_), Deed::SeeMetrics) => false,
-            (Role::Reader, Deed::SeeStatus | Deed::SeeMetrics | Deed::Wait(_)) => true,
+            (Role::Reader, Deed::SeeStatus | Deed::SeeMetrics) => true,
+            (Role::Reader, Deed::Wait(_) | Deed::ListParked(_)) => true,
             (Role::Subscriber(_), Deed::SeeSubscriptions) => true,
             (Role::Subscriber(own), Deed::ManageSubscriptions(to)) => to == own,
             (Role::Reader, Deed::SeeSubscriptions) => true,
@@ -182,6 +188,7 @@ impl Caller {
             Deed::SeeStatus => "see the status".into(),
             Deed::SeeMetrics => "see the metrics".into(),
             Deed::Wait(route) => format!("wait for route {route}"),
+            Deed::ListParked(route) => format!("list what is parked on {route}"),
             Deed::ReadEvents(service) => format!("read events of {service}"),
             Deed::ReadParked(route) => format!("read parked rows of {route}"),
             Deed::ChangeParked(route) => format!("change what is parked on {route}"),
@@ -266,6 +273,8 @@ mod tests {
             Deed::SeeMetrics,
             Deed::Wait(&own),
             Deed::Wait(&other),
+            Deed::ListParked(&own),
+            Deed::ListParked(&other),
             Deed::ReadEvents(&shop),
             Deed::ReadParked(&own),
             Deed::ReadParked(&other),
@@ -276,14 +285,14 @@ mod tests {
             let caller = caller(role);
             deeds.map(|deed| caller.may(deed).is_ok())
         };
-        assert_eq!(allowed(Role::Admin), [true; 9]);
+        assert_eq!(allowed(Role::Admin), [true; 11]);
         assert_eq!(
             allowed(Role::Subscriber("order".parse().unwrap())),
-            [true, false, true, false, true, true, false, true, false]
+            [true, false, true, false, true, false, true, true, false, true, false]
         );
         assert_eq!(
             allowed(Role::Reader),
-            [true, true, true, true, false, false, false, false, false]
+            [true, true, true, true, true, true, false, false, false, false, false]
         );
     }
 }

@@ -140,7 +140,7 @@ impl From<ParkOutcome> for Outcome {
     }
 }
 
-/// What is parked, without values. A subscriber's token sees its own routes.
+/// What is parked, without values. A subscriber's token sees its own routes, and may name no other.
 #[utoipa::path(
     get,
     path = "/v1/parked",
@@ -153,6 +153,8 @@ impl From<ParkOutcome> for Outcome {
             content_type = "application/problem+json"),
         (status = 401, description = "No token, or an unknown one.", body = Problem,
             content_type = "application/problem+json"),
+        (status = 403, description = "Not this token's route.", body = Problem,
+            content_type = "application/problem+json"),
         (status = 404, description = "There is no such route.", body = Problem,
             content_type = "application/problem+json"),
     ),
@@ -162,8 +164,8 @@ async fn list(
     caller: Caller,
     Asked(whose): Asked<Whose>,
 ) -> Result<Json<List>, Problem> {
-    caller.may(Deed::SeeStatus)?;
     let route = whose.route.as_deref().map(read).transpose()?;
+    caller.may(route.as_ref().map_or(Deed::SeeStatus, Deed::ListParked))?;
     let found = api.board.parked(route.as_ref()).map_err(|e| refused(&e))?;
     let mut parked: Vec<Parked> = found.into_iter().map(Parked::from).collect();
     if let Some(own) = caller.limited_to() {

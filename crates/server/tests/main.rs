@@ -14,6 +14,8 @@ mod limits;
 mod metrics;
 #[path = "main/openapi.rs"]
 mod openapi;
+#[path = "main/parked.rs"]
+mod parked;
 #[path = "main/shop.rs"]
 mod shop;
 #[path = "main/status.rs"]

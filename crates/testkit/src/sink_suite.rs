@@ -63,6 +63,7 @@ macro_rules! sink_suite {
             after_bad_data_a_sink_goes_on_without_being_asked,
             parked_keys_are_noted_with_the_rows,
             what_half_a_transaction_parks_goes_with_it,
+            rows_that_do_not_fit_are_left_out,
             a_change_of_a_missing_row_is_told_unless_it_still_arrives,
             random_changes_end_in_the_same_rows,
             rows_come_and_go_with_a_filter,

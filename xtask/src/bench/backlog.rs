@@ -22,20 +22,26 @@ pub(super) enum Backlog {
     Ins1000(u64),
     /// So many transactions that update one row each, over the first `keys`.
     Upd1 { events: u64, keys: u64 },
+    /// So many transactions of one row each, inserts but for every thousandth: that writes a negative
+    /// limit to one of `keys`, one key after the other.
+    Scattered { events: u64, keys: u64 },
 }
 
 impl Backlog {
     /// How many changes it holds.
     pub(super) fn events(self) -> u64 {
         match self {
-            Self::Ins1(events) | Self::Ins1000(events) | Self::Upd1 { events, .. } => events,
+            Self::Ins1(events)
+            | Self::Ins1000(events)
+            | Self::Upd1 { events, .. }
+            | Self::Scattered { events, .. } => events,
         }
     }
 
     /// Rows that have to be there before.
     pub(super) fn rows_before(self) -> u64 {
         match self {
-            Self::Ins1(_) | Self::Ins1000(_) => 0,
+            Self::Ins1(_) | Self::Ins1000(_) | Self::Scattered { .. } => 0,
             Self::Upd1 { keys, .. } => keys,
         }
     }
@@ -57,6 +63,13 @@ impl Backlog {
                  k := 1 + floor(random() * {keys}); UPDATE customers \
                  SET credit_limit = i, updated_at = now() WHERE id = k; \
                  COMMIT; END LOOP; END $$"
+            ),
+            Self::Scattered { events, keys } => format!(
+                "DO $$ BEGIN FOR i IN 1..{events} LOOP IF i % 1000 = 0 THEN \
+                 INSERT INTO customers (id, credit_limit) \
+                 VALUES (-100 - (i - 1) * {keys} / {events}, -i) \
+                 ON CONFLICT (id) DO UPDATE SET credit_limit = EXCLUDED.credit_limit; \
+                 ELSE INSERT INTO customers VALUES ({VALUES}); END IF; COMMIT; END LOOP; END $$"
             ),
         }
     }

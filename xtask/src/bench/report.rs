@@ -19,6 +19,8 @@ pub(super) enum Metric {
     CpuMicros,
     MebiBytes,
     CpuPercent,
+    /// Events a second as a share of what they were with nothing to park.
+    OfClean,
 }
 
 impl Metric {
@@ -32,6 +34,7 @@ impl Metric {
             Self::CpuMicros => "own CPU µs/event",
             Self::MebiBytes => "memory MiB",
             Self::CpuPercent => "own CPU %",
+            Self::OfClean => "of the rate without",
         }
     }
 

@@ -39,6 +39,14 @@ impl<'a> Rowcast<'a> {
         Usage::of(running.id()).with_context(|| format!("rowcast ended: {}", running.stderr()))
     }
 
+    /// Has everything that is parked tried again, which has to fit now.
+    pub(super) async fn retry_parked(&self) -> Result<()> {
+        let retry = ["parked", "retry", "shop:copy0", "--all"];
+        let done = self.program.run(END_WITHIN, &retry).await;
+        ensure!(done.status.success(), "rowcast parked retry failed: {}", done.said());
+        Ok(())
+    }
+
     pub(super) async fn pause(&mut self) -> Result<()> {
         let Some(running) = self.running.take() else { return Ok(()) };
         let done = running.terminate(END_WITHIN).await;

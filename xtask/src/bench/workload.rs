@@ -5,6 +5,7 @@ use super::backlog::{Backlog, arrived, arrived_at, fill, mark};
 use super::contender::{Contender, Setup};
 use super::lab::{Lab, SOURCE};
 use super::latency;
+use super::parked;
 use super::report::{Metric, Sample, Target};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -45,6 +46,8 @@ pub(crate) enum Workload {
     Memory,
     /// Memory and processor time while nothing happens
     Idle,
+    /// Catch up a backlog where 1 row in 1,000 does not fit, and the same one where all do
+    Parked,
 }
 
 /// How much of each.
@@ -98,7 +101,7 @@ impl Workload {
 
     /// What we want: first, and then.
     pub(super) fn target(self, metric: Metric) -> Option<Target> {
-        use Metric::{CpuPercent, EventsPerSecond, MebiBytes, P50, P99, RowsPerSecond};
+        use Metric::{CpuPercent, EventsPerSecond, MebiBytes, OfClean, P50, P99, RowsPerSecond};
         use Target::{AtLeast, AtMost, Ratio};
         Some(match (self, metric) {
             (Self::Ins1, EventsPerSecond) => Ratio(1.1, 1.5),
@@ -112,6 +115,7 @@ impl Workload {
             (Self::Latency1000, P99) => AtMost(8.0, 2.5),
             (Self::CaptureIns1, EventsPerSecond) => AtLeast(120_000.0, 160_000.0),
             (Self::CaptureIns1000, EventsPerSecond) => AtLeast(200_000.0, 240_000.0),
+            (Self::Parked, OfClean) => AtLeast(0.5, 0.8),
             (Self::Idle, MebiBytes) => AtMost(64.0, 24.0),
             (Self::Idle, CpuPercent) => AtMost(1.0, 0.2),
             (_, MebiBytes) => AtMost(256.0, 128.0),
@@ -143,6 +147,7 @@ impl Workload {
             Self::CaptureIns1000 => capture(lab, &ours, Backlog::Ins1000(sizes.ins1000)).await,
             Self::Memory => memory(lab, &ours, sizes.transaction).await,
             Self::Idle => idle(lab, &ours, sizes.idle).await,
+            Self::Parked => parked::measure(lab, &ours, 2 * sizes.ins1).await,
         }
     }
 }

@@ -48,11 +48,17 @@ pub(crate) fn text(verified: &Verified, values: bool, paint: Paint) -> String {
 }
 
 fn verdict(copy: &CopyReport, paint: Paint) -> String {
-    match (copy.differences, copy.left) {
+    let compared = match (copy.differences, copy.left) {
+        (0, _) if copy.parked > 0 => "identical otherwise".into(),
         (0, _) => paint.green("identical"),
         (n, 0) => paint.green(&format!("{} differed, all mended", grouped(n))),
         (n, left) if left == n => paint.red(&format!("{} differ", grouped(n))),
         (n, left) => paint.red(&format!("{} differed, {} still do", grouped(n), grouped(left))),
+    };
+    match copy.parked {
+        0 => compared,
+        1 => format!("{}, {compared}", paint.yellow("1 key parked")),
+        n => format!("{}, {compared}", paint.yellow(&format!("{} keys parked", grouped(n)))),
     }
 }
 
@@ -94,7 +100,7 @@ pub(crate) fn json(outcomes: &[Outcome], values: bool) -> String {
             Ok(verified) => json!({
                 "from": from,
                 "to": to,
-                "identical": verified.left() == 0,
+                "identical": verified.is_identical(),
                 "position": verified.point.to_string(),
                 "checkpoint": verified.checkpoint.0,
                 "copies": verified.copies.iter().map(|c| copy(c, values)).collect::<Vec<_>>(),
@@ -121,6 +127,7 @@ fn copy(copy: &CopyReport, values: bool) -> Json {
         "rows": copy.rows,
         "differences": copy.differences,
         "left": copy.left,
+        "parked": copy.parked,
         "not_compared": copy.not_compared,
         "seconds": copy.seconds,
         "listed": copy.listed.iter().map(|d| listed(d, values)).collect::<Vec<_>>(),
@@ -178,6 +185,7 @@ mod tests {
                 difference(Kind::Different, "9", values(&["name", "city"])),
             ],
             left: 3,
+            parked: 0,
             not_compared: vec!["late".into()],
             seconds: 2.0,
         };
@@ -206,6 +214,21 @@ mod tests {
             told.contains("different id=9  name is NULL, should be Ada; city is NULL"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn parked_keys_are_said_beside_what_differs_and_are_not_identical() {
+        let mut told = verified();
+        told.copies[0].parked = 1;
+        assert!(text(&told, false, Paint::PLAIN).contains(", 1 key parked, 3 differ ("));
+        let copy = &mut told.copies[0];
+        (copy.differences, copy.left, copy.parked, copy.listed) = (0, 0, 1_200, Vec::new());
+        let plain = text(&told, false, Paint::PLAIN);
+        assert!(plain.contains(", 1,200 keys parked, identical otherwise ("), "{plain}");
+        let outcomes = [("shop:office".parse().unwrap(), Ok(told))];
+        let parsed: Json = serde_json::from_str(&json(&outcomes, false)).unwrap();
+        assert_eq!(parsed["identical"], false);
+        assert_eq!(parsed["routes"][0]["copies"][0]["parked"], 1_200);
     }
 
     #[test]

@@ -94,3 +94,71 @@ async fn bad_rows_park_their_keys_only_from_sqlite_to_sqlite() {
 async fn bad_rows_park_their_keys_only_from_postgres_to_sqlite() {
     bad_rows_park_their_keys_only(Kind::Postgres, Kind::Sqlite).await;
 }
+
+/// A child whose parent comes later waits for it, whether its rule is looked at by each statement or
+/// by the commit; what is not about it goes on.
+#[tokio::test]
+async fn a_child_heals_once_its_parent_comes() {
+    let publish = "[service.shop.publish.parent]\n[service.shop.publish.child]";
+    let subscribe = "[service.order.subscribe.\"shop.parent\"]\n\
+                     [service.order.subscribe.\"shop.child\"]";
+    for rule in ["", " DEFERRABLE INITIALLY DEFERRED"] {
+        let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+        let parent = "CREATE TABLE parent (id INT PRIMARY KEY)";
+        let child = "CREATE TABLE child (id INT PRIMARY KEY, parent INT, n INT)";
+        pair.from.sql(&format!("{parent}; {child}")).await;
+        let refers =
+            format!("ALTER TABLE child ADD FOREIGN KEY (parent) REFERENCES parent (id){rule}");
+        pair.to.sql(&format!("{parent}; {child}; {refers}")).await;
+        pair.from.sql("INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 1, 1)").await;
+        pair.catch_up().await;
+        // Alone, and among as many as are written in sets.
+        pair.from.sql("INSERT INTO child VALUES (2, 9, 1)").await;
+        pair.from
+            .sql(
+                "INSERT INTO child SELECT i, CASE WHEN i % 400 = 7 THEN 9 ELSE 1 END, 1 \
+                 FROM generate_series(10, 1009) i",
+            )
+            .await;
+        pair.from.sql("UPDATE child SET n = 2 WHERE id IN (1, 2)").await;
+        pair.catch_up().await;
+        let children = "SELECT id, parent, n FROM child ORDER BY id";
+        let fitting = "SELECT id, parent, n FROM child WHERE parent = 1 ORDER BY id";
+        pair.same(fitting, children).await;
+        assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "4");
+        pair.from.sql("INSERT INTO parent VALUES (9)").await;
+        let running = pair.rowcast.start(&["run"]);
+        eventually(LONG, "healed children", async || {
+            pair.to.value("SELECT count(*) FROM rowcast.parked").await == "0"
+        })
+        .await;
+        running.terminate(LONG).await.good();
+        pair.same(children, children).await;
+    }
+}
+
+/// What may not be noted is not passed by: the route waits for the right, and nothing is lost.
+#[tokio::test]
+async fn without_the_right_to_note_it_a_bad_row_is_not_passed_by() {
+    let pair = narrow(Kind::Postgres, Kind::Postgres).await;
+    pair.catch_up().await;
+    let forbid = "CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN RAISE insufficient_privilege; END $$; \
+                  CREATE TRIGGER forbid BEFORE INSERT ON rowcast.parked EXECUTE FUNCTION forbid()";
+    pair.to.sql(forbid).await;
+    pair.from.sql("INSERT INTO item VALUES (1, 'one'), (2, 'far too long a name')").await;
+    pair.from.sql("INSERT INTO item VALUES (3, 'three')").await;
+    let running = pair.rowcast.start(&["run"]);
+    eventually(LONG, "a paused route", async || {
+        let status = pair.rowcast.run(LONG, &["status", "--json"]).await;
+        status.stdout.contains("\"paused\"") && status.stdout.contains("SINK-SETUP")
+    })
+    .await;
+    assert_eq!(pair.to.value("SELECT count(*) FROM item").await, "0");
+    running.terminate(LONG).await.good();
+    pair.to.sql("DROP TRIGGER forbid ON rowcast.parked").await;
+    pair.catch_up().await;
+    pair.same("SELECT id FROM item WHERE id <> 2 ORDER BY id", "SELECT id FROM item ORDER BY id")
+        .await;
+    assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "1");
+}

@@ -15,6 +15,7 @@ mod member;
 mod merge;
 mod parked;
 mod pipe;
+mod spare;
 mod swap;
 mod table;
 mod target;

@@ -59,6 +59,7 @@ pub(crate) fn meaning(error: &Error) -> Meaning {
             Meaning::Outage
         }
         Some(E::SchemaChanged | E::OperationInterrupted | E::OutOfMemory) => Meaning::Outage,
+        Some(E::OperationAborted | E::FileLockingProtocolFailed) => Meaning::Outage,
         Some(E::CannotOpen | E::ReadOnly | E::NotADatabase | E::DatabaseCorrupt) => Meaning::Setup,
         Some(E::PermissionDenied | E::AuthorizationForStatementDenied) => Meaning::Setup,
         Some(E::ConstraintViolation | E::TypeMismatch | E::TooBig) => Meaning::Constraint,
@@ -95,5 +96,63 @@ pub(crate) fn sink_error(service: &ServiceName, doing: &str, error: Error) -> Si
                 .into(),
             source: Some(source),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn what_surrounds_a_row_is_never_the_rows_fault() {
+        let meant = |code: i32| meaning(&Error::SqliteFailure(ffi::Error::new(code), None));
+        let outages = [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_INTERRUPT,
+            ffi::SQLITE_ABORT,
+            ffi::SQLITE_PROTOCOL,
+            ffi::SQLITE_SCHEMA,
+        ];
+        let setups = [
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_READONLY_DBMOVED,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_PERM,
+            ffi::SQLITE_AUTH,
+        ];
+        let rows = [
+            ffi::SQLITE_CONSTRAINT_CHECK,
+            ffi::SQLITE_CONSTRAINT_NOTNULL,
+            ffi::SQLITE_CONSTRAINT_UNIQUE,
+            ffi::SQLITE_CONSTRAINT_TRIGGER,
+            ffi::SQLITE_MISMATCH,
+            ffi::SQLITE_TOOBIG,
+        ];
+        let statements = [ffi::SQLITE_ERROR, ffi::SQLITE_INTERNAL, ffi::SQLITE_MISUSE];
+        for (codes, meaning) in [
+            (&outages[..], Meaning::Outage),
+            (&setups, Meaning::Setup),
+            (&rows, Meaning::Constraint),
+            (&statements, Meaning::Statement),
+        ] {
+            for code in codes {
+                assert_eq!(meant(*code), meaning, "code {code}");
+            }
+        }
+        let service: ServiceName = "order".parse().unwrap();
+        for code in outages.iter().chain(&setups).chain(&statements) {
+            let error = Error::SqliteFailure(ffi::Error::new(*code), None);
+            let error = sink_error(&service, "writing", error);
+            assert!(!matches!(error, SinkError::Data { .. }), "code {code}: {error:?}");
+        }
     }
 }

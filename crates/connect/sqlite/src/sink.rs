@@ -13,6 +13,7 @@ mod untangle;
 mod values;
 
 pub(crate) use checkpoint::read as checkpoint_of;
+pub(crate) use parked::read as parked_of;
 pub(crate) use prepare::{Wanted, create_statement};
 pub(crate) use values::stored as stored_value;
 
@@ -235,7 +236,7 @@ impl Inner {
         // says nothing against the connection.
         let applied = self.apply_to(&mut open, rows, progress);
         match &applied {
-            Ok(()) => self.open = Some(open),
+            Ok(()) | Err(SinkError::LeftOut { .. }) => self.open = Some(open),
             Err(SinkError::Data { .. }) if open.connection.execute_batch("ROLLBACK").is_ok() => {
                 open.half = false;
                 open.targets.forget();
@@ -260,7 +261,11 @@ impl Inner {
         let here = checkpoint::read(&open.connection, &self.key()).map_err(refused)?;
         checkpoint::compare(route, here, (open.log, open.checkpoint), progress.from)?;
         let places = open.targets.prepare(&open.connection, &self.service, &rows.shapes)?;
-        Writer::new(&open.connection, &self.service, &places).write(rows)?;
+        let left = Writer::new(&open.connection, &self.service, &places).write(rows)?;
+        if !left.is_empty() {
+            open.half = true;
+            return Err(left.into_error());
+        }
         parked::write(&open.connection, &self.key(), &rows.parks).map_err(refused)?;
         if progress.commit {
             open.checkpoint = checkpoint::write(&open.connection, &self.key(), open.log, &progress)

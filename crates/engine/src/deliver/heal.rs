@@ -171,7 +171,7 @@ impl Lane<'_> {
             changes,
             batches: vec![Arc::new(pending.batch())],
             parks: vec![removal(parked)],
-            at_once: false,
+            ..Rows::default()
         })
     }
 }

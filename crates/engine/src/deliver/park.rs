@@ -73,6 +73,8 @@ pub(super) struct Parking<'a> {
     staged: HashMap<Id, Option<Arc<Parked>>>,
     /// What the attempt at hand notes.
     attempt: HashMap<Id, Option<Arc<Parked>>>,
+    /// Some state that is not committed yet has its row at another key.
+    carrying: bool,
     /// Keys for which a newer whole row came.
     renewed: Vec<Id>,
     narrow: HashMap<(SchemaId, usize), Arc<Narrow>>,
@@ -86,6 +88,7 @@ impl<'a> Parking<'a> {
             suspects: HashMap::new(),
             staged: HashMap::new(),
             attempt: HashMap::new(),
+            carrying: false,
             renewed: Vec::new(),
             narrow: HashMap::new(),
         }
@@ -133,6 +136,7 @@ impl<'a> Parking<'a> {
             return;
         }
         self.suspects.retain(|_, found| found.iter().any(|(offset, _)| *offset >= until));
+        self.carrying = false;
         if self.staged.is_empty() {
             return;
         }
@@ -155,7 +159,13 @@ impl<'a> Parking<'a> {
     pub(super) fn taken_back(&mut self) {
         self.attempt.clear();
         self.staged.clear();
+        self.carrying = false;
         self.renewed.clear();
+    }
+
+    fn note(&mut self, (table, key): Id, state: Option<Arc<Parked>>) {
+        self.carrying |= state.as_ref().is_some_and(|p| !p.pending.before.is_empty());
+        self.attempt.insert((table, key), state);
     }
 
     /// Remembers that a change of `rows` does not fit; its offset. `None` when it cannot be set
@@ -333,7 +343,7 @@ impl Walk<'_, '_> {
                 self.merge(&parked, left, &change);
                 self.parking.renewed.push((table, key));
             } else {
-                self.parking.attempt.insert((table, key), None);
+                self.parking.note((table, key), None);
             }
         }
         kept.push(change);
@@ -361,7 +371,7 @@ impl Walk<'_, '_> {
                     self.merge(&blame.put_on(&parked).into(), pending, &change);
                 }
                 _ => {
-                    self.parking.attempt.insert((table, old), None);
+                    self.parking.note((table, old), None);
                     if !carried {
                         kept.push(gone);
                     }
@@ -372,7 +382,7 @@ impl Walk<'_, '_> {
             self.park(&change, table, new, blame, pending)?;
         } else {
             if self.state(&table, &new).is_some() {
-                self.parking.attempt.insert((table, new), None);
+                self.parking.note((table, new), None);
             }
             kept.push(change);
         }
@@ -386,14 +396,13 @@ impl Walk<'_, '_> {
         let noted = noted.filter(|(t, _)| *t == table).map(|(_, key)| key.clone());
         let all: Vec<_> = on_shelf.chain(noted).collect();
         for key in all {
-            self.parking.attempt.insert((table.clone(), key), None);
+            self.parking.note((table.clone(), key), None);
         }
     }
 
     /// A key comes anew where the row of a parked one still stands: that row is gone.
     fn retaken(&mut self, table: &str, key: &[u8]) -> Result<(), Malformed> {
-        let noted = self.parking.attempt.values().chain(self.parking.staged.values());
-        if !self.keys.has_carriers() && noted.flatten().next().is_none() {
+        if !self.keys.has_carriers() && !self.parking.carrying {
             return Ok(());
         }
         let noted = self.parking.staged.iter().chain(&self.parking.attempt);
@@ -408,7 +417,7 @@ impl Walk<'_, '_> {
                 let left = parked.pending.without_carried();
                 let left = left.map(|pending| Parked { pending, ..Parked::clone(&parked) });
                 let id = (parked.table.clone(), parked.key.clone());
-                self.parking.attempt.insert(id, left.map(Arc::new));
+                self.parking.note(id, left.map(Arc::new));
             }
         }
         Ok(())
@@ -418,7 +427,7 @@ impl Walk<'_, '_> {
         let last = offset(self.batches, change);
         let merged = Parked { pending, last, events: parked.events + 1, ..Parked::clone(parked) };
         let id = (merged.table.clone(), merged.key.clone());
-        self.parking.attempt.insert(id, Some(merged.into()));
+        self.parking.note(id, Some(merged.into()));
     }
 
     fn park(
@@ -444,7 +453,7 @@ impl Walk<'_, '_> {
             events: 1,
             pending,
         };
-        self.parking.attempt.insert((table, key), Some(parked.into()));
+        self.parking.note((table, key), Some(parked.into()));
         Ok(())
     }
 

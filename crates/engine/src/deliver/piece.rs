@@ -3,7 +3,8 @@
 use super::narrow::Part;
 use super::{Lane, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
 use crate::trouble::Trouble;
-use rowcast_core::{EntityName, Offset, SinkError, Stored};
+use rowcast_core::{EntityName, Offset, Rows, SinkError, Stored};
+use std::collections::HashSet;
 
 impl Lane<'_> {
     /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
@@ -39,14 +40,9 @@ impl Lane<'_> {
         end: Offset,
         commit: bool,
     ) -> Result<Part, Trouble> {
-        let complete = &self.complete;
-        let settling = |entity: &EntityName, offset: Offset| {
-            complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
-        };
-        let mut rows = self.projection.rows(batches, self.at, end, settling)?;
-        self.skip(batches, &mut rows);
-        let mut rows = self.parking.set_aside(rows, batches)?;
+        let mut rows = self.rows(batches, end)?;
         rows.at_once = self.window.at_once();
+        rows.leave_out = !rows.at_once;
         let news = rows.shapes.iter().any(|s| !self.prepared.contains(&s.shape.schema));
         let position = position_at(batches, end);
         let nothing = rows.changes.is_empty() && rows.parks.is_empty();
@@ -63,6 +59,12 @@ impl Lane<'_> {
                     let offset = self.parking.suspect(&rows, batches, &error);
                     return Ok(Part::Unfit { offset, error });
                 }
+                Err(Trouble::Sink(SinkError::LeftOut { changes, errors })) => {
+                    let left = (&changes[..], errors);
+                    if let Some(unfit) = self.park_left(batches, rows, left, (end, commit)).await? {
+                        return Ok(unfit);
+                    }
+                }
                 applied => applied?,
             }
         }
@@ -70,6 +72,48 @@ impl Lane<'_> {
             self.publish();
         }
         Ok(Part::Applied)
+    }
+
+    /// The changes from `at` to `end` that go to the target, and what is to be noted beside them.
+    fn rows(&mut self, batches: &[Stored], end: Offset) -> Result<Rows, Trouble> {
+        let complete = &self.complete;
+        let settling = |entity: &EntityName, offset: Offset| {
+            complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
+        };
+        let mut rows = self.projection.rows(batches, self.at, end, settling)?;
+        self.skip(batches, &mut rows);
+        Ok(self.parking.set_aside(rows, batches)?)
+    }
+
+    /// The target has written all but what it left out: that is parked in the same transaction.
+    async fn park_left(
+        &mut self,
+        batches: &[Stored],
+        mut rows: Rows,
+        (left, errors): (&[u32], Vec<SinkError>),
+        (end, commit): (Offset, bool),
+    ) -> Result<Option<Part>, Trouble> {
+        let offsets = errors.iter().map(|error| self.parking.suspect(&rows, batches, error));
+        let offset = offsets.collect::<Vec<_>>().into_iter().flatten().min();
+        let left: HashSet<u32> = left.iter().copied().collect();
+        let mut index = 0..;
+        rows.changes.retain(|_| index.next().is_some_and(|i| !left.contains(&i)));
+        let mut again = self.rows(batches, end)?;
+        if again.changes != rows.changes {
+            // What parking makes of it is not what the target has in hand: all of it once more.
+            self.parking.taken_back();
+            self.sink.wants(self.log).await?;
+            let error = errors.into_iter().next();
+            return Ok(error.map(|error| Part::Unfit { offset, error }));
+        }
+        self.changes += std::mem::take(&mut again.changes).len() as u64;
+        match self.apply(&again, end, position_at(batches, end), commit).await {
+            Err(Trouble::Sink(error @ SinkError::Data { .. })) => {
+                self.parking.taken_back();
+                Ok(Some(Part::Unfit { offset: None, error }))
+            }
+            applied => applied.map(|()| None),
+        }
     }
 
     /// The target took back an open transaction: what was read of it is read again.

@@ -7,7 +7,7 @@ use super::sums::{Mark, Sums, range};
 use super::take::{Taken, Taker};
 use super::{Copy, Progress, Reading, Stop};
 use rowcast_core::{CopyView, EntityName, Row, RowSet, Shape, SourceView, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ pub(super) struct Found {
     pub(super) rows: u64,
     /// Rows that differ.
     pub(super) count: u64,
+    /// Keys that are parked; their rows are not among those that differ.
+    pub(super) parked: u64,
     /// As many of them as can be held.
     pub(super) details: Vec<Detail>,
 }
@@ -64,6 +66,8 @@ pub(super) struct Compare<'a> {
     progress: &'a watch::Sender<Progress>,
     /// Keys that the log has a word on, as the copy shows them.
     changed: HashMap<u128, Vec<u8>>,
+    /// Keys that are parked, and how many.
+    parked: (HashSet<u128>, u64),
 }
 
 impl<'a> Compare<'a> {
@@ -76,8 +80,10 @@ impl<'a> Compare<'a> {
         let foresight = sides.copies.foresight(&copy.shape).await?;
         let mut taker = Taker::new(route, copy, foresight);
         let changed = taker.changed(overlay).await?;
+        let pending = sides.copies.parked(&copy.subscription.into).await?;
+        let parked = (taker.parked(&pending).await?, pending.len() as u64);
         let entity = copy.subscription.entity.clone();
-        Ok(Self { sides, overlay, taker, entity, progress, changed })
+        Ok(Self { sides, overlay, taker, entity, progress, changed, parked })
     }
 
     /// Compares; gives back what mending takes rows with.
@@ -85,7 +91,9 @@ impl<'a> Compare<'a> {
         let (expected, found, kept) = self.sums().await?;
         let mut pairs = self.overlaid(kept).await?;
         let rows = expected.rows + pairs.values().filter(|p| p.expected.is_some()).count() as u64;
-        pairs.retain(|_, pair| pair.expected != pair.found);
+        // A parked key is what it is until parking brings it further.
+        let parked = &self.parked.0;
+        pairs.retain(|key, pair| pair.expected != pair.found && !parked.contains(key));
         let mut count = pairs.len() as u64;
         let mut wanted = HashMap::new();
         for group in expected.differing(&found, KEYS_MAX) {
@@ -99,7 +107,7 @@ impl<'a> Compare<'a> {
         let detail = |(key, pair): (u128, Pair)| pair.detail(shape, key);
         let mut details: Vec<_> = pairs.into_iter().filter_map(detail).collect();
         details.sort_by(|a, b| by_key(&a.difference, &b.difference));
-        Ok((Found { rows, count, details }, self.taker))
+        Ok((Found { rows, count, parked: self.parked.1, details }, self.taker))
     }
 
     /// Sums of both sides at once, without the changed keys; those of the copy are kept.
@@ -159,8 +167,9 @@ impl<'a> Compare<'a> {
         wanted: &mut HashMap<u128, Pair>,
     ) -> Result<u64, Stop> {
         let mut hashes: HashMap<u128, u128> = HashMap::new();
+        let parked = &self.parked.0;
         let keep = |mark: Mark, _: Row<'_>, _: Row<'_>| {
-            if group[range(mark.key)] {
+            if group[range(mark.key)] && !parked.contains(&mark.key) {
                 hashes.insert(mark.key, mark.row);
             }
         };
@@ -172,7 +181,8 @@ impl<'a> Compare<'a> {
         let (changed, taker) = (&self.changed, &mut self.taker);
         copy_rows(self.sides.copies, &shape, |row| {
             let mark = taker.found(row);
-            if !group[range(mark.key)] || changed.contains_key(&mark.key) {
+            let aside = changed.contains_key(&mark.key) || parked.contains(&mark.key);
+            if !group[range(mark.key)] || aside {
                 return;
             }
             if hashes.remove(&mark.key) != Some(mark.row) {

@@ -65,6 +65,11 @@ impl Verify {
         let Checkpoint { next, position: Some(position) } = held else {
             return Err(Stop::Again("the copy was begun anew"));
         };
+        // What was parked since is for parking to bring further.
+        let into = &taker.shape.into;
+        let parked = sink.parked().await?.into_iter().filter(|p| p.table == *into);
+        let parked: Vec<_> = parked.map(|p| p.pending).collect();
+        let parked = taker.parked(&parked).await?;
         self.replay(history, replayed, next).await?;
         let overlay = replayed.overlays.get_mut(&taker.schema.entity);
         let overlay = overlay.ok_or(Stop::Again("an entity is no longer published"))?;
@@ -74,8 +79,8 @@ impl Verify {
             }
         }
         let changed = taker.changed(overlay).await?;
-        let musts: Vec<_> =
-            details.iter().filter_map(|d| must(d, taker, overlay, &changed)).collect();
+        let ours = details.iter().filter(|d| !parked.contains(&d.key));
+        let musts: Vec<_> = ours.filter_map(|d| must(d, taker, overlay, &changed)).collect();
         let rows = rows(taker, &musts)?;
         let progress = Progress { from: next, next, position, commit: true };
         Ok(sink.apply(&rows, progress).await?)

@@ -69,6 +69,8 @@ pub struct CopyReport {
     pub listed: Vec<Difference>,
     /// Rows that differ now: fewer than `differences` after mending.
     pub left: u64,
+    /// Keys that are parked. Their rows are neither compared nor mended.
+    pub parked: u64,
     /// Published fields that the copy has no column for yet.
     pub not_compared: Vec<String>,
     /// How long it took to compare, mending included.
@@ -92,6 +94,16 @@ impl Verified {
     /// Rows that differ now.
     pub fn left(&self) -> u64 {
         self.copies.iter().map(|c| c.left).sum()
+    }
+
+    /// Keys that are parked.
+    pub fn parked(&self) -> u64 {
+        self.copies.iter().map(|c| c.parked).sum()
+    }
+
+    /// Whether every copy holds what its source holds.
+    pub fn is_identical(&self) -> bool {
+        self.left() == 0 && self.parked() == 0
     }
 }
 

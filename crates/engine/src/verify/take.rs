@@ -4,10 +4,10 @@ use super::overlay::{Key, Overlay};
 use super::sums::{Mark, Marker};
 use super::{Copy, Stop, VerifyError};
 use rowcast_core::{
-    BatchBuilder, ChangeOp, Epoch, Foresight, Offset, Op, Point, Position, Projection, RouteId,
-    Row, RowSet, Schema, Shape, Stored,
+    BatchBuilder, ChangeOp, Epoch, Foresight, Offset, Op, Pending, Point, Position, Projection,
+    RouteId, Row, RowSet, Schema, Shape, Stored,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Keys looked at in one step.
@@ -91,6 +91,25 @@ impl Taker {
     /// The mark of a row that the copy has.
     pub(super) fn found(&mut self, row: Row<'_>) -> Mark {
         self.marker.mark(row, &self.shape.key)
+    }
+
+    /// The hashes that parked keys have, in the copy and in the source.
+    pub(super) async fn parked(&mut self, parked: &[Pending]) -> Result<HashSet<u128>, Stop> {
+        let mut hashes = HashSet::new();
+        for some in parked.chunks(KEYS) {
+            let mut set = RowSet::new();
+            for pending in some {
+                let rows = pending.key_rows(&self.schema).map_err(super::overlay::Lost::from)?;
+                rows.iter().for_each(|row| set.push(|into| into.extend_from_slice(row)));
+            }
+            let shown = self.foresight.rows(&set).await?;
+            for (row, shown) in set.rows().zip(shown.rows()) {
+                hashes.insert(self.mark(row, shown).key);
+                // As what fits the copy nowhere is marked.
+                hashes.insert(self.mark(row, Row(&[])).key);
+            }
+        }
+        Ok(hashes)
     }
 
     /// The changed keys of an overlay by the hashes that they have in the copy.

@@ -4,8 +4,8 @@ use super::row::read;
 use super::{Content, Fault, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    ChangeOp, Checkpoint, Join, Lane, LogId, Mark, Member, Membership, Offset, ParkEdit, Parked,
-    Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
+    ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit,
+    Parked, Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,8 +80,10 @@ impl MemorySink {
         Err(SinkError::Checkpoint { route, what, help: String::new() })
     }
 
-    /// Writes the rows; the first change that does not fit is the answer.
-    fn write(&self, rows: &Rows, tables: &mut Tables) -> Result<(), u32> {
+    /// Writes the rows, and tells what does not fit and is left out. When it may not be, the first
+    /// change that does not fit is the answer.
+    fn write(&self, rows: &Rows, tables: &mut Tables) -> Result<LeftOut, SinkError> {
+        let mut left = LeftOut::default();
         let table = |into: &str| if self.beside.contains(into) { build(into) } else { into.into() };
         let inner = self.database.lock();
         let mut fetch = |name: String| {
@@ -89,14 +91,24 @@ impl MemorySink {
             tables.entry(name.clone()).or_insert_with(there);
         };
         rows.shapes.iter().for_each(|used| fetch(table(&used.shape.into)));
-        for (index, change) in rows.changes.iter().enumerate() {
+        for (index, change) in (0..).zip(&rows.changes) {
+            match left.skips(rows, index).expect("rows of a test are sound") {
+                Some(true) => continue,
+                Some(false) => {}
+                None => return Err(left.first().expect("something was left out")),
+            }
             let table = tables.get_mut(&table(&rows.shape(change).into)).expect("just fetched");
             match change.op {
                 ChangeOp::Create | ChangeOp::Read | ChangeOp::Update => {
                     let (key, value) = read(rows.after(change));
                     let value = value.expect("a whole row");
                     if inner.refused.as_ref().is_some_and(|prefix| value.starts_with(prefix)) {
-                        return Err(index as u32);
+                        let unfit = self.unfit(rows, index);
+                        if !rows.leave_out {
+                            return Err(unfit);
+                        }
+                        left.note(rows, index, unfit)?;
+                        continue;
                     }
                     table.insert(key, value);
                 }
@@ -111,7 +123,7 @@ impl MemorySink {
                 }
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     fn unfit(&self, rows: &Rows, change: u32) -> SinkError {
@@ -162,7 +174,11 @@ impl Sink for MemorySink {
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
         let fault = self.fault().await?;
         let (mut tables, mut parks) = self.open.take().unwrap_or_default();
-        self.write(rows, &mut tables).map_err(|change| self.unfit(rows, change))?;
+        let left = self.write(rows, &mut tables)?;
+        if !left.is_empty() {
+            self.open = Some((tables, parks));
+            return Err(left.into_error());
+        }
         parks.extend(rows.parks.iter().cloned());
         if !progress.commit {
             self.open = Some((tables, parks));

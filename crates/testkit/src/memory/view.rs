@@ -4,8 +4,8 @@ use super::row::{pack, schema};
 use super::{BTreeMap, Content, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, EntityName, Foresight, LogId, Point, Position, RouteId, RowSet, Schema,
-    Shape, SinkError, SourceError, SourceSpec, SourceView,
+    Checkpoint, CopyView, EntityName, Foresight, LogId, Pending, Point, Position, RouteId, RowSet,
+    Schema, Shape, SinkError, SourceError, SourceSpec, SourceView,
 };
 use std::sync::Arc;
 
@@ -92,6 +92,12 @@ impl CopyView for MemoryCopies {
 
     async fn next(&mut self) -> Result<Option<RowSet>, SinkError> {
         Ok(self.left.take().filter(|set| !set.is_empty()))
+    }
+
+    async fn parked(&mut self, into: &str) -> Result<Vec<Pending>, SinkError> {
+        let (inner, route) = (self.database.lock(), self.route.to_string());
+        let ours = inner.parked.iter().filter(|((r, t, _), _)| *r == route && t == into);
+        Ok(ours.map(|(_, parked)| parked.pending.clone()).collect())
     }
 
     async fn foresight(&mut self, _: &Arc<Shape>) -> Result<Box<dyn Foresight>, SinkError> {

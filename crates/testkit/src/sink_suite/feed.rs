@@ -107,6 +107,8 @@ pub struct Feed<'a> {
     pub schema: Arc<Schema>,
     /// What the next step notes of parked keys.
     pub parks: Vec<ParkEdit>,
+    /// Steps may leave out rows that do not fit.
+    pub leave_out: bool,
 }
 
 /// A subscription to all of `customer`, into the table `copy`.
@@ -148,6 +150,7 @@ impl<'a> Feed<'a> {
             settling: false,
             schema: customer(&[]),
             parks: Vec::new(),
+            leave_out: false,
         };
         let found = feed.wants().await.unwrap_or_else(|e| panic!("a sink connects: {e:?}"));
         (feed.at, feed.stored) = (found.next, found.next);
@@ -194,6 +197,7 @@ impl<'a> Feed<'a> {
         let rows = projection.rows(&[stored], self.at, end, |_, _| settling);
         let mut rows = rows.unwrap_or_else(|e| panic!("a suite's own subscription fits: {e:?}"));
         rows.parks = std::mem::take(&mut self.parks);
+        rows.leave_out = self.leave_out;
         let progress = Progress { from: self.stored, next: end, position, commit };
         self.sink.apply(&rows, progress).await?;
         self.at = end;

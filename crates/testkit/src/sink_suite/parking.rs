@@ -105,3 +105,61 @@ pub async fn what_half_a_transaction_parks_goes_with_it(harness: &dyn SinkHarnes
     feed.reconnect().await;
     assert_eq!(found(&mut feed).await, [one]);
 }
+
+/// Everything that fits is written, once what does not is noted; nothing is seen before.
+pub async fn rows_that_do_not_fit_are_left_out(harness: &dyn SinkHarness) {
+    harness.execute(&[TABLE]).await;
+    let mut feed = Feed::connect(harness, all(harness)).await;
+    feed.apply(&[create([Is("1"), Is("a"), Is("1")]), create([Is("2"), Is("b"), Is("2")])]).await;
+    feed.leave_out = true;
+    for (round, half) in [false, true].into_iter().enumerate() {
+        let texts: Vec<_> = (0..900).map(|i| (1000 * (round + 1) + i).to_string()).collect();
+        let mut said: Vec<_> = texts.iter().map(|t| create([Is(t), Null, Is("5")])).collect();
+        // A new row, one that fits first, an old row's update, and rows at both ends.
+        for (at, id) in [(0, "50"), (400, "51"), (401, "52"), (899, "53")] {
+            said[at] = create([Is(id), Null, Is("500")]);
+        }
+        said[100] = create([Is("54"), Is("fits"), Is("7")]);
+        said[300] = update([Is("54"), Is("too much"), Is("700")]);
+        said[500] = update([Is("54"), Is("behind it"), Is("800")]);
+        said[600] = update([Is("2"), Is("never"), Is("1000")]);
+        if half {
+            let first = feed.step(&[update([Is("1"), Is("half"), Is("1")])], false).await;
+            first.unwrap_or_else(|e| panic!("half a transaction: {e:?}"));
+        }
+        let before = feed.rows(&["id", "name"]).await;
+        let left = feed.step(&said, true).await;
+        let Err(SinkError::LeftOut { mut changes, errors }) = left else { panic!("{left:?}") };
+        changes.sort_unstable();
+        assert_eq!(changes, [0, 300, 400, 401, 500, 600, 899]);
+        let mut first: Vec<_> = errors
+            .iter()
+            .map(|e| match e {
+                SinkError::Data { change: Some(change), .. } => *change,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        first.sort_unstable();
+        assert_eq!(first, [0, 300, 400, 401, 600, 899]);
+        assert_eq!(feed.rows(&["id", "name"]).await, before, "half of it shows");
+        feed.at = Offset(feed.at.0 + said.len() as u64);
+        feed.parks = vec![ParkEdit::Put(Arc::new(parked(harness, &[round as u8], 1)))];
+        feed.apply(&[]).await;
+        let rows = feed.rows(&["id", "name"]).await;
+        assert_eq!(rows.len(), 3 + (round + 1) * 892);
+        for row in [["54", "fits"], ["2", "b"], ["1", if half { "half" } else { "a" }]] {
+            let row = row.map(|cell| Some(cell.to_string())).to_vec();
+            assert!(rows.contains(&row), "{row:?} is not there");
+        }
+        assert_eq!(found(&mut feed).await.len(), round + 1);
+    }
+    // Whoever does not note what was left out has written nothing.
+    let rows = feed.rows(&["id"]).await;
+    let texts: Vec<_> = (5000..5100).map(|i| i.to_string()).collect();
+    let mut said: Vec<_> = texts.iter().map(|t| create([Is(t), Null, Is("5")])).collect();
+    said[70] = create([Is("55"), Null, Is("500")]);
+    let left = feed.step(&said, true).await;
+    assert!(matches!(left, Err(SinkError::LeftOut { .. })), "{left:?}");
+    feed.reconnect().await;
+    assert_eq!(feed.rows(&["id"]).await, rows);
+}

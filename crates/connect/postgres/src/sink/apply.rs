@@ -6,6 +6,7 @@ use super::errors::{Who, of_change};
 use super::merge::{Part, Unmerged, parts};
 use super::parked;
 use super::pipe::{At, Fail, Pipe};
+use super::spare::{Spared, is_own};
 use super::table::TableName;
 use super::targets::Targets;
 use super::write::{self, ByShape};
@@ -45,6 +46,8 @@ enum Mode {
     Untangled,
     /// As untangled, but row by row: names the row that does not fit.
     Singly,
+    /// As merged, but what does not fit is looked for and left out.
+    Sparing,
 }
 
 impl Live {
@@ -96,17 +99,7 @@ impl Live {
         if !self.open {
             self.ensure_first(rows, no_copy).await?;
         }
-        let small = rows.changes.len() <= ONE_BY_ONE_MAX;
-        let first = if small || rows.at_once { Mode::InOrder } else { Mode::Merged };
-        let mut result = self.attempt(rows, progress, first, no_copy).await;
-        if let Err(fail) = &result
-            && first == Mode::Merged
-            && is_worth_order(fail)
-            && self.undo_attempt().await
-        {
-            tracing::debug!(route = %self.who.route, "a merged batch does not fit; going in order");
-            result = self.attempt(rows, progress, Mode::InOrder, no_copy).await;
-        }
+        let mut result = self.try_merged(rows, progress, no_copy).await;
         if let Err(fail) = &result
             && is_duplicate(fail)
             && self.undo_attempt().await
@@ -122,21 +115,58 @@ impl Live {
                     result = self.attempt(rows, progress, Mode::Singly, no_copy).await;
                 }
                 Err(_) => {}
-                Ok(()) => result = Ok(()),
+                Ok(spared) => result = Ok(spared),
             }
         }
-        match result {
-            Ok(()) => {
-                self.seen = Checkpoint { next: progress.next, position: Some(progress.position) };
-                self.open = !progress.commit;
-                if progress.commit {
-                    self.committed = self.seen;
-                    self.fresh_targets = false;
-                }
-                Ok(())
-            }
-            Err(fail) => Err(self.explain(rows, fail, no_copy).await),
+        let spared = match result {
+            Ok(spared) => spared,
+            Err(fail) => return Err(self.explain(rows, fail, no_copy).await),
+        };
+        self.seen = Checkpoint { next: progress.next, position: Some(progress.position) };
+        self.open = !progress.commit || !spared.fails.is_empty();
+        if !self.open {
+            self.committed = self.seen;
+            self.fresh_targets = false;
         }
+        if spared.fails.is_empty() {
+            return Ok(());
+        }
+        let words = spared.fails.into_iter().map(|fail| self.words(rows, fail));
+        let errors = words.collect::<Result<_, _>>().map_err(|e| self.who.unreachable(e))?;
+        Err(SinkError::LeftOut { changes: spared.changes, errors })
+    }
+
+    /// In sets where that pays; in order when they do not fit, to see which row it is.
+    async fn try_merged(
+        &mut self,
+        rows: &Rows,
+        progress: &Progress,
+        no_copy: &HashSet<String>,
+    ) -> Result<Spared, Fail> {
+        let small = rows.changes.len() <= ONE_BY_ONE_MAX;
+        if small || rows.at_once {
+            return self.attempt(rows, progress, Mode::InOrder, no_copy).await;
+        }
+        let mut result = self.attempt(rows, progress, Mode::Merged, no_copy).await;
+        let route = &self.who.route;
+        if let Err(fail) = &result
+            && may_spare(rows)
+            && is_own(fail)
+        {
+            tracing::debug!(%route, "a merged batch does not fit; looking for the rows");
+            if self.undo_attempt().await {
+                result = self.attempt(rows, progress, Mode::Sparing, no_copy).await;
+            }
+        }
+        if let Err(fail) = &result
+            && is_worth_order(fail)
+            && self.undo_attempt().await
+        {
+            let route = &self.who.route;
+            tracing::debug!(%route, "a merged batch does not fit; going in order");
+            result = self.attempt(rows, progress, Mode::InOrder, no_copy).await;
+        }
+        result
     }
 
     /// What is parked on the route.
@@ -167,7 +197,7 @@ impl Live {
         progress: &Progress,
         mode: Mode,
         no_copy: &HashSet<String>,
-    ) -> Result<(), Fail> {
+    ) -> Result<Spared, Fail> {
         let mut pipe = Pipe::new(&self.session);
         let rules = match (self.targets.deferrable, rows.at_once) {
             (false, _) => "",
@@ -177,6 +207,7 @@ impl Live {
         pipe.simple(At::Begin, begin(self.open, rules, self.seen, progress)).await?;
         let mut by_shape: ByShape =
             rows.shapes.iter().map(|s| self.targets.known(&s.shape)).collect();
+        let mut spared = Spared::default();
         for part in parts(rows) {
             let (from, to) = match part {
                 Part::Run(from, to) => (from, to),
@@ -197,10 +228,14 @@ impl Live {
             let many = (to - from) as usize > ONE_BY_ONE_MAX;
             let alone = matches!(part, Part::Alone(_));
             let untangle = matches!(mode, Mode::Untangled | Mode::Singly);
-            if !alone && (untangle || (mode == Mode::Merged && many)) {
-                let way = write::Way { untangle, singly: mode == Mode::Singly };
-                let way = (&by_shape, way);
-                write::merged(&mut pipe, targets, way, rows, from..to).await?;
+            let in_sets = matches!(mode, Mode::Merged | Mode::Sparing) && many;
+            if !alone && (untangle || in_sets) {
+                let (singly, sparing) = (mode == Mode::Singly, mode == Mode::Sparing);
+                let way = write::Way { untangle, singly, sparing };
+                let spares = in_sets && may_spare(rows);
+                let spared = spares.then_some(&mut spared);
+                let run = write::Run { rows, by_shape: &by_shape, range: from..to };
+                write::merged(&mut pipe, targets, &run, way, spared).await?;
             } else {
                 write::in_order(&mut pipe, targets, &by_shape, rows, from..to).await?;
             }
@@ -210,21 +245,22 @@ impl Live {
             self.fresh_targets = true;
             self.targets.ensure(&self.session, &used.shape, &self.who).await?;
         }
-        if !rows.parks.is_empty() {
+        let all = spared.fails.is_empty();
+        if !rows.parks.is_empty() && all {
             pipe.drain().await?;
             let noted = parked::write(&self.session, &self.place, &rows.parks).await;
             noted.map_err(|e| self.who.statement("noting parked keys", e))?;
         }
-        if self.open {
+        if self.open || !all {
             // A commit sent behind a set that fails would roll back the applies before this one.
             pipe.drain().await?;
         }
-        if progress.commit {
+        if progress.commit && all {
             pipe.simple(At::Commit, "COMMIT".into()).await?;
         } else if self.open {
             pipe.simple(At::Commit, "RELEASE rowcast_apply".into()).await?;
         }
-        pipe.drain().await
+        pipe.drain().await.map(|()| spared)
     }
 
     /// Takes back what an attempt wrote, and nothing of the applies before it.
@@ -351,6 +387,12 @@ fn begin(open: bool, rules: &str, seen: Checkpoint, progress: &Progress) -> Stri
 fn forbid_copy(targets: &mut Targets, index: usize, no_copy: &HashSet<String>) {
     let target = &mut targets.list[index];
     target.copies &= !no_copy.contains(&target.table);
+}
+
+/// Whether rows that do not fit may be left out. Where a key change or a truncate comes between, what
+/// is left out before it may not be what it is about.
+fn may_spare(rows: &Rows) -> bool {
+    rows.leave_out && matches!(parts(rows).as_slice(), [Part::Run(..)])
 }
 
 /// Whether the same changes may fit when they are written one by one.

@@ -219,7 +219,7 @@ impl<'a> Image<'a> {
 }
 
 /// The bytes that tell a key: the text itself where the key is one text, as nearly always.
-fn key<'a>(row: Row<'a>, sources: &[usize]) -> Result<Cow<'a, [u8]>, Unmerged> {
+pub(super) fn key<'a>(row: Row<'a>, sources: &[usize]) -> Result<Cow<'a, [u8]>, Unmerged> {
     if let [source] = sources {
         let value = row.values().nth(*source).ok_or(Unmerged::Malformed)??;
         return match value {

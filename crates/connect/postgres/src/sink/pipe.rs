@@ -123,6 +123,11 @@ impl<'a> Pipe<'a> {
         }
     }
 
+    /// The failure that came first: an earlier statement's, if one is still on its way, or this one.
+    pub(super) async fn earlier(&mut self, fail: Fail) -> Fail {
+        self.drain().await.err().unwrap_or(fail)
+    }
+
     async fn oldest(&mut self) -> Result<(), Fail> {
         let Some((at, bytes, answer)) = self.pending.pop_front() else { return Ok(()) };
         self.bytes -= bytes;

@@ -87,6 +87,8 @@ pub(super) struct Target {
     /// How many more times to leave `COPY` alone because a key turned out to exist.
     pub(super) copy_rests: u32,
     pub(super) copy_rest_next: u32,
+    /// Rows of one `COPY`: fewer when some turned out not to fit.
+    pub(super) copy_piece: usize,
     statements: HashMap<Job, Statement>,
 }
 
@@ -121,6 +123,7 @@ impl Target {
             copies: table.copies,
             copy_rests: 0,
             copy_rest_next: 20,
+            copy_piece: usize::MAX,
             statements: HashMap::new(),
             shape: shape.clone(),
         }

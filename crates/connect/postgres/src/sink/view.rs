@@ -11,8 +11,8 @@ use crate::source::rows::CopyOut;
 use crate::source::wire::{Purpose, Rows, Wire, WireError};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, Offset, Position, RouteId, Row, RowSet, RowWriter,
-    Shape, SinkError, Value, quote,
+    Checkpoint, CopyView, Foresight, LogId, Offset, Pending, Position, RouteId, Row, RowSet,
+    RowWriter, Shape, SinkError, Value, quote,
 };
 
 use std::sync::Arc;
@@ -91,6 +91,27 @@ impl CopyView for PostgresCopies {
         next.map_err(|e| self.who.wire(READING, e))
     }
 
+    async fn parked(&mut self, into: &str) -> Result<Vec<Pending>, SinkError> {
+        let there = self.ask("SELECT to_regclass('rowcast.parked') IS NOT NULL").await?;
+        if cell(&there, 0) != Some("t") {
+            return Ok(Vec::new());
+        }
+        let select = format!(
+            "SELECT encode(pending, 'hex') FROM rowcast.parked WHERE route = {} AND into_table = {}",
+            literal(&self.who.route.to_string()),
+            literal(into)
+        );
+        let found = self.ask(&select).await?;
+        let pending = found.iter().map(|row| {
+            let bytes = row.first().and_then(Option::as_deref).and_then(unhex);
+            bytes.and_then(|bytes| Pending::decode(&bytes).ok()).ok_or_else(|| {
+                let help = "a newer version wrote it: use that one; or delete the row";
+                self.who.setup("rowcast.parked holds something unknown", help, None)
+            })
+        });
+        pending.collect()
+    }
+
     async fn foresight(&mut self, shape: &Arc<Shape>) -> Result<Box<dyn Foresight>, SinkError> {
         if types::is_native(shape) {
             return Ok(Box::new(Native { who: self.who.clone(), shape: shape.clone() }));
@@ -134,6 +155,12 @@ impl PostgresCopies {
 
 fn cell(rows: &Rows, column: usize) -> Option<&str> {
     rows.first()?.get(column)?.as_deref()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 /// Values of the same product: they arrive as they are.

@@ -3,6 +3,7 @@
 use super::encode::{ArrayParam, Param, Unfit, copy_field, with_text};
 use super::merge::{Entry, Image, Merged, Sets, Unmerged, patch_mask};
 use super::pipe::{At, Fail, Pipe};
+use super::spare::Spared;
 use super::target::{Job, Target};
 use super::targets::Targets;
 use crate::connect::{Fault, fault};
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use futures::SinkExt;
 use rowcast_core::{ChangeOp, Rows};
 use std::pin::pin;
-use tokio_postgres::CopyInSink;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{CopyInSink, Error, Statement};
 
 /// Rows of a set; more gains nothing.
 const SET_ROWS_MAX: usize = 1_000;
@@ -21,6 +22,8 @@ const SET_BYTES_MAX: usize = 2 << 20;
 const COPY_ROWS_MIN: usize = 400;
 /// Bytes of `COPY` handed on at once.
 const COPY_CHUNK: usize = 64 << 10;
+/// Rows of a `COPY` after one that met a row that does not fit; doubles with each success.
+const COPY_PIECE_MIN: usize = 2_000;
 /// Longest that a table is left without `COPY`, in sets of new rows.
 const COPY_REST_MAX: u32 = 5_000;
 
@@ -37,29 +40,39 @@ pub(super) async fn in_order<'a>(
 ) -> Result<(), Fail> {
     let mut image = Image::default();
     for index in range {
-        let change = &rows.changes[index as usize];
-        let Some(target) = by_shape[change.shape as usize] else {
+        let shape = rows.changes[index as usize].shape as usize;
+        let Some(target) = by_shape[shape] else {
             return Err(Unmerged::Tangled.into());
         };
-        let target = &mut targets.list[target];
-        let at = At::Change(index);
-        if change.op == ChangeOp::Truncate {
-            pipe.simple(at, target.clear.clone()).await?;
-            continue;
-        }
-        let strict = !rows.shapes[change.shape as usize].settling;
-        let Some((job, params)) = single(&mut image, target, rows, index, strict)? else {
-            continue;
-        };
-        let statement = match target.statement(pipe.session, &job).await {
-            Ok(statement) => statement,
-            Err(error) => return Err(pipe.blame(at, error).await),
-        };
-        let session = pipe.session;
-        let bytes = rows.event(change).after.len as usize + 64;
-        pipe.send(at, bytes, async move { session.execute_raw(&statement, params).await }).await?;
+        one(pipe, &mut targets.list[target], &mut image, rows, index).await?;
     }
     Ok(())
+}
+
+/// Writes one change by itself.
+pub(super) async fn one<'a>(
+    pipe: &mut Pipe<'a>,
+    target: &mut Target,
+    image: &mut Image<'a>,
+    rows: &'a Rows,
+    index: u32,
+) -> Result<(), Fail> {
+    let change = &rows.changes[index as usize];
+    let at = At::Change(index);
+    if change.op == ChangeOp::Truncate {
+        return pipe.simple(at, target.clear.clone()).await;
+    }
+    let strict = !rows.shapes[change.shape as usize].settling;
+    let Some((job, params)) = single(image, target, rows, index, strict)? else {
+        return Ok(());
+    };
+    let statement = match target.statement(pipe.session, &job).await {
+        Ok(statement) => statement,
+        Err(error) => return Err(pipe.blame(at, error).await),
+    };
+    let session = pipe.session;
+    let bytes = rows.event(change).after.len as usize + 64;
+    pipe.send(at, bytes, async move { session.execute_raw(&statement, params).await }).await
 }
 
 /// What one change needs; nothing when it changes nothing that is subscribed to.
@@ -122,23 +135,26 @@ pub(super) struct Way {
     pub(super) untangle: bool,
     /// Each row by itself, so that an error names its change.
     pub(super) singly: bool,
+    /// Every set may be taken back, so that what does not fit can be found and left out.
+    pub(super) sparing: bool,
 }
 
 /// Merges the changes of a range and writes what is left in sets: what goes first, children before
 /// parents; then what stays, parents before children. When told to untangle, unique values are given
-/// up before they are given anew.
-pub(super) async fn merged(
-    pipe: &mut Pipe<'_>,
+/// up before they are given anew. What `spared` collects is left out.
+pub(super) async fn merged<'a>(
+    pipe: &mut Pipe<'a>,
     targets: &mut Targets,
-    (by_shape, Way { untangle, singly }): (&ByShape, Way),
-    rows: &Rows,
-    range: std::ops::Range<u32>,
+    run: &Run<'_, 'a>,
+    way: Way,
+    mut spared: Option<&mut Spared>,
 ) -> Result<(), Fail> {
+    let rows = run.rows;
     let mut tables: Vec<Option<(Merged<'_>, bool)>> = Vec::new();
     tables.resize_with(targets.list.len(), || None);
-    for index in range {
+    for index in run.range.clone() {
         let shape = rows.changes[index as usize].shape as usize;
-        let Some(target) = by_shape[shape] else { return Err(Unmerged::Tangled.into()) };
+        let Some(target) = run.by_shape[shape] else { return Err(Unmerged::Tangled.into()) };
         let strict = !rows.shapes[shape].settling;
         let (merged, _) = tables[target].get_or_insert_with(|| (Merged::default(), strict));
         merged.push(rows, index, &targets.list[target])?;
@@ -152,48 +168,42 @@ pub(super) async fn merged(
     }
     let order = targets.parents_first.clone();
     for &t in order.iter().rev() {
-        let writer = Writer { pipe, target: &mut targets.list[t], number: t, rows, singly };
+        let target = &mut targets.list[t];
+        let spared = spared.as_deref_mut();
+        let writer = Writer { pipe, target, number: t, run, way, spared };
         writer.deletes(&sets[t].deletes).await?;
     }
     for &t in &order {
         let Some((merged, strict)) = &tables[t] else { continue };
-        let sets = &mut sets[t];
-        let mut writer = Writer { pipe, target: &mut targets.list[t], number: t, rows, singly };
-        if untangle {
-            writer.freed(merged, sets).await?;
-        }
-        if untangle || !writer.copied(merged, &sets.fresh).await? {
-            let mut fresh = std::mem::take(&mut sets.fresh);
-            fresh.append(&mut sets.upserts);
-            sets.upserts = fresh;
-        }
-        writer.upserts(merged, &sets.upserts).await?;
-        for (mask, entries) in &sets.patches {
-            let job = Job::PatchSet { mask: mask.clone(), strict: *strict };
-            let columns = writer.target.patch_columns(mask);
-            writer
-                .set(&job, &columns, entries.len(), |image, i| {
-                    image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
-                })
-                .await?;
-        }
+        let target = &mut targets.list[t];
+        let spared = spared.as_deref_mut();
+        let writer = Writer { pipe, target, number: t, run, way, spared };
+        writer.rows(merged, &mut sets[t], *strict).await?;
     }
     Ok(())
 }
 
-/// Writes sets into one target.
-struct Writer<'w, 'p, 'r> {
-    pipe: &'w mut Pipe<'p>,
-    target: &'w mut Target,
-    number: usize,
-    rows: &'r Rows,
-    singly: bool,
+/// Changes that merge.
+pub(super) struct Run<'s, 'r> {
+    pub(super) rows: &'r Rows,
+    pub(super) by_shape: &'s ByShape,
+    pub(super) range: std::ops::Range<u32>,
 }
 
-impl<'r> Writer<'_, '_, 'r> {
+/// Writes sets into one target.
+pub(super) struct Writer<'w, 'r> {
+    pub(super) pipe: &'w mut Pipe<'r>,
+    pub(super) target: &'w mut Target,
+    pub(super) number: usize,
+    pub(super) run: &'w Run<'w, 'r>,
+    pub(super) way: Way,
+    pub(super) spared: Option<&'w mut Spared>,
+}
+
+impl<'r> Writer<'_, 'r> {
     async fn deletes(mut self, changes: &[u32]) -> Result<(), Fail> {
         let columns = self.target.key.clone();
-        let rows = self.rows;
+        let rows = self.run.rows;
         self.set(&Job::DeleteSet, &columns, changes.len(), |image, i| {
             let change = &rows.changes[changes[i] as usize];
             image.load_row(rows.found_by(change)).map(|()| changes[i])
@@ -201,9 +211,39 @@ impl<'r> Writer<'_, '_, 'r> {
         .await
     }
 
+    /// What stays of a table's rows.
+    async fn rows(
+        mut self,
+        merged: &Merged<'_>,
+        sets: &mut Sets,
+        strict: bool,
+    ) -> Result<(), Fail> {
+        let mut fresh = std::mem::take(&mut sets.fresh);
+        if self.way.untangle {
+            (sets.fresh, fresh) = (fresh, Vec::new());
+            self.freed(merged, sets).await?;
+            fresh.append(&mut sets.fresh);
+        } else {
+            let copied = self.copied(merged, &fresh).await?;
+            fresh.drain(..copied);
+        }
+        fresh.append(&mut sets.upserts);
+        self.upserts(merged, &fresh).await?;
+        let rows = self.run.rows;
+        for (mask, entries) in &sets.patches {
+            let job = Job::PatchSet { mask: mask.clone(), strict };
+            let columns = self.target.patch_columns(mask);
+            self.set(&job, &columns, entries.len(), |image, i| {
+                image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Takes the unique values from all rows that get new ones.
     async fn freed(&mut self, merged: &Merged<'_>, sets: &Sets) -> Result<(), Fail> {
-        let rows = self.rows;
+        let rows = self.run.rows;
         let columns = self.target.key.clone();
         let whole = [(self.target.all(), &sets.fresh), (self.target.all(), &sets.upserts)];
         let partial = sets.patches.iter().map(|(mask, entries)| (mask.clone(), entries));
@@ -219,7 +259,7 @@ impl<'r> Writer<'_, '_, 'r> {
 
     async fn upserts(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<(), Fail> {
         let columns: Vec<_> = (0..self.target.columns.len()).collect();
-        let rows = self.rows;
+        let rows = self.run.rows;
         self.set(&Job::UpsertSet, &columns, entries.len(), |image, i| {
             image.load(rows, merged, &entries[i]).map(|()| entries[i].change(merged))
         })
@@ -234,86 +274,130 @@ impl<'r> Writer<'_, '_, 'r> {
         count: usize,
         load: impl Fn(&mut Image<'r>, usize) -> Result<u32, rowcast_core::Malformed>,
     ) -> Result<(), Fail> {
-        if count == 0 {
-            return Ok(());
+        let rows_max = if self.way.singly { 1 } else { SET_ROWS_MAX };
+        let mut next = 0;
+        while next < count {
+            let end = count.min(next + rows_max);
+            next = if self.way.sparing {
+                self.sparing_set(job, columns, next..end, &load).await?
+            } else {
+                self.send_set(job, columns, next..end, &load).await?
+            };
         }
+        Ok(())
+    }
+
+    /// Sends a set of the rows in a range, as many of them as it holds; where to go on.
+    pub(super) async fn send_set(
+        &mut self,
+        job: &Job,
+        columns: &[usize],
+        range: std::ops::Range<usize>,
+        load: &impl Fn(&mut Image<'r>, usize) -> Result<u32, rowcast_core::Malformed>,
+    ) -> Result<usize, Fail> {
         let mut at = At::Set(self.number);
-        let rows_max = if self.singly { 1 } else { SET_ROWS_MAX };
         let statement = match self.target.statement(self.pipe.session, job).await {
             Ok(statement) => statement,
             Err(error) => return Err(self.pipe.blame(at, error).await),
         };
         let counted = matches!(job, Job::PatchSet { strict: true, .. });
         let mut image = Image::default();
-        let mut next = 0;
-        while next < count {
-            let first = next;
-            let mut arrays: Vec<_> = columns
-                .iter()
-                .map(|&c| ArrayParam::new(self.target.columns[c].wire, 16 * SET_ROWS_MAX))
-                .collect();
-            let mut bytes = 0;
-            while next < count && next - first < rows_max && bytes < SET_BYTES_MAX {
-                let change = load(&mut image, next)?;
-                if self.singly {
-                    at = At::Change(change);
-                }
-                bytes = 0;
-                for (array, &c) in arrays.iter_mut().zip(columns) {
-                    let column = &self.target.columns[c];
-                    let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
-                    with_text(column.form, value, |text| array.push(text))
-                        .map_err(|Unfit(what)| Fail::Unfit { change, what })?;
-                    bytes += array.bytes();
-                }
-                next += 1;
+        let room = 16 * range.len();
+        let array = |&c: &usize| ArrayParam::new(self.target.columns[c].wire, room);
+        let mut arrays: Vec<_> = columns.iter().map(array).collect();
+        let (mut next, mut bytes) = (range.start, 0);
+        while next < range.end && bytes < SET_BYTES_MAX {
+            let change = load(&mut image, next)?;
+            if self.way.singly {
+                at = At::Change(change);
             }
-            let mut params: Vec<Box<dyn ToSql + Sync + Send>> =
-                Vec::with_capacity(arrays.len() + 1);
-            params.extend(arrays.into_iter().map(|a| Box::new(a.finish()) as Box<_>));
-            if counted {
-                params.push(Box::new((next - first).to_string()));
+            bytes = 0;
+            for (array, &c) in arrays.iter_mut().zip(columns) {
+                let column = &self.target.columns[c];
+                let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
+                with_text(column.form, value, |text| array.push(text))
+                    .map_err(|Unfit(what)| Fail::Unfit { change, what })?;
+                bytes += array.bytes();
             }
-            let (session, statement) = (self.pipe.session, statement.clone());
-            let answer = async move { session.execute_raw(&statement, params).await };
-            self.pipe.send(at, bytes, answer).await?;
+            next += 1;
         }
-        Ok(())
+        let mut params: Vec<Box<dyn ToSql + Sync + Send>> = Vec::with_capacity(arrays.len() + 1);
+        params.extend(arrays.into_iter().map(|a| Box::new(a.finish()) as Box<_>));
+        if counted {
+            params.push(Box::new((next - range.start).to_string()));
+        }
+        let (session, statement) = (self.pipe.session, statement.clone());
+        let answer = async move { session.execute_raw(&statement, params).await };
+        self.pipe.send(at, bytes, answer).await?;
+        Ok(next)
     }
 
-    /// Tries to write new rows by `COPY`. Says whether they are written; if not, nothing is.
-    async fn copied(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<bool, Fail> {
-        if entries.len() < COPY_ROWS_MIN || !self.target.copies {
-            return Ok(false);
+    /// Writes new rows by `COPY`, as far as that goes; tells how many of them are seen to.
+    async fn copied(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<usize, Fail> {
+        let worth = entries.len() >= COPY_ROWS_MIN && !self.way.sparing;
+        if !worth || !self.target.copies {
+            return Ok(0);
         }
         if self.target.copy_rests > 0 {
             self.target.copy_rests -= 1;
-            return Ok(false);
+            return Ok(0);
         }
         let at = At::Set(self.number);
         let statement = match self.target.statement(self.pipe.session, &Job::Copy).await {
             Ok(statement) => statement,
             Err(error) => return Err(self.pipe.blame(at, error).await),
         };
+        let mut done = 0;
+        while done < entries.len() {
+            let some = &entries[done..entries.len().min(done + self.target.copy_piece)];
+            let Err(error) = self.copy_piece(&statement, merged, some).await? else {
+                done += some.len();
+                self.target.copy_piece = self.target.copy_piece.saturating_mul(2);
+                continue;
+            };
+            if let Some(line) = self.spare_line(&error).filter(|line| *line < some.len()) {
+                self.target.copy_piece = COPY_PIECE_MIN;
+                if line > 0 && self.copy_piece(&statement, merged, &some[..line]).await?.is_err() {
+                    // It said the wrong line.
+                    return Ok(done);
+                }
+                self.spare(some[line].change(merged)).await?;
+                done += line + 1;
+                continue;
+            }
+            let rests = self.target.copy_rest_next;
+            self.target.copy_rests = rests;
+            self.target.copy_rest_next = (rests * 2).min(COPY_REST_MAX);
+            break;
+        }
+        Ok(done)
+    }
+
+    /// Writes rows by one `COPY`; all of them or none. The inner error is one that says something
+    /// about a row: a key that exists, or a value that does not fit.
+    async fn copy_piece(
+        &mut self,
+        statement: &Statement,
+        merged: &Merged<'_>,
+        entries: &[Entry],
+    ) -> Result<Result<(), Error>, Fail> {
+        let at = At::Set(self.number);
         self.pipe.simple(at, "SAVEPOINT rowcast_copy".into()).await?;
         // A `COPY` that is refused before it began leaves the session out of step, so nothing that
         // can fail may be on its way.
         self.pipe.drain().await?;
         let refused = |error| Fail::Copy { target: self.number, error };
-        let copy = self.pipe.session.copy_in(&statement).await.map_err(refused)?;
-        match copy_rows(self.target, self.rows, copy, merged, entries).await? {
+        let copy = self.pipe.session.copy_in(statement).await.map_err(refused)?;
+        match copy_rows(self.target, self.run.rows, copy, merged, entries).await? {
             Ok(()) => {
                 self.pipe.simple(at, "RELEASE rowcast_copy".into()).await?;
-                Ok(true)
+                Ok(Ok(()))
             }
-            // A key that exists, or a value that does not fit: the session is sound, and writing
-            // the rows in another way shows which.
+            // The session is sound, and writing the rows in another way shows which.
             Err(error) if matches!(class(&error), Some("22" | "23")) => {
-                let rests = self.target.copy_rest_next;
-                self.target.copy_rests = rests;
-                self.target.copy_rest_next = (rests * 2).min(COPY_REST_MAX);
-                self.pipe.simple(at, "ROLLBACK TO rowcast_copy".into()).await?;
-                Ok(false)
+                let undo = "ROLLBACK TO rowcast_copy; RELEASE rowcast_copy";
+                self.pipe.simple(at, undo.into()).await?;
+                Ok(Err(error))
             }
             Err(error) if fault(&error) == Fault::Outage => Err(Fail::Server { at, error }),
             Err(error) => Err(Fail::Copy { target: self.number, error }),
@@ -321,7 +405,7 @@ impl<'r> Writer<'_, '_, 'r> {
     }
 }
 
-fn class(error: &tokio_postgres::Error) -> Option<&str> {
+pub(super) fn class(error: &Error) -> Option<&str> {
     error.code().and_then(|c| c.code().get(..2))
 }
 
@@ -332,7 +416,7 @@ async fn copy_rows(
     copy: CopyInSink<Bytes>,
     merged: &Merged<'_>,
     entries: &[Entry],
-) -> Result<Result<(), tokio_postgres::Error>, Fail> {
+) -> Result<Result<(), Error>, Fail> {
     let mut copy = pin!(copy);
     let mut image = Image::default();
     let mut chunk = Vec::with_capacity(COPY_CHUNK + 4096);

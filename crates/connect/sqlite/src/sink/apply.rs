@@ -4,7 +4,9 @@ use super::prepare::{Place, Target};
 use super::untangle::untangle;
 use super::values::{Unfit, stored};
 use crate::file::{Meaning, meaning, sink_error};
-use rowcast_core::{Change, ChangeOp, Row, Rows, ServiceName, SinkError, Value, quote};
+use rowcast_core::{
+    Change, ChangeOp, LeftOut, Malformed, Row, Rows, ServiceName, SinkError, Value, quote,
+};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error, params_from_iter};
 
@@ -30,7 +32,7 @@ pub(super) enum Failed {
     /// A value that the copy cannot hold.
     Unfit(Unfit),
     /// Our own packing is damaged.
-    Malformed(rowcast_core::Malformed),
+    Malformed(Malformed),
 }
 
 impl From<Error> for Failed {
@@ -39,8 +41,8 @@ impl From<Error> for Failed {
     }
 }
 
-impl From<rowcast_core::Malformed> for Failed {
-    fn from(error: rowcast_core::Malformed) -> Self {
+impl From<Malformed> for Failed {
+    fn from(error: Malformed) -> Self {
         Self::Malformed(error)
     }
 }
@@ -56,24 +58,40 @@ impl<'a> Writer<'a> {
 
     /// Writes all changes, in order. When a unique rule stands in the way of one, because another
     /// row that holds its value changes later in the same step, the step is done again as a whole.
-    pub(super) fn write(&self, rows: &Rows) -> Result<(), SinkError> {
+    /// Tells what was left out where that is allowed: a statement that fails undoes only itself.
+    pub(super) fn write(&self, rows: &Rows) -> Result<LeftOut, SinkError> {
         let c = self.connection;
         let refused = |e| sink_error(self.service, "writing", e);
+        let malformed =
+            |e: Malformed| SinkError::Bug { service: self.service.clone(), what: e.to_string() };
         c.execute_batch("SAVEPOINT step").map_err(refused)?;
-        for change in &rows.changes {
-            match self.one(rows, change) {
-                Ok(Wrote::Well) => {}
-                Ok(Wrote::NoRow) if self.place(change).settling => {}
+        let mut left = LeftOut::default();
+        for (index, change) in (0..).zip(&rows.changes) {
+            match left.skips(rows, index).map_err(malformed)? {
+                Some(true) => continue,
+                Some(false) => {}
+                None => return Err(left.first().expect("something was left out")),
+            }
+            let unfit = match self.one(rows, change) {
+                Ok(Wrote::Well) => continue,
+                Ok(Wrote::NoRow) if self.place(change).settling => continue,
                 Ok(Wrote::NoRow) => return Err(self.no_row(rows, change)),
                 Err(Failed::Sql(e)) if is_unique(&e) => {
                     c.execute_batch("ROLLBACK TO step").map_err(refused)?;
                     untangle(self, rows)?;
+                    left = LeftOut::default();
                     break;
                 }
-                Err(failed) => return Err(self.failed(rows, change, failed)),
+                Err(failed) => self.failed(rows, change, failed),
+            };
+            // A rule may say that it takes back the whole transaction (`ON CONFLICT ROLLBACK`).
+            if !rows.leave_out || c.is_autocommit() {
+                return Err(unfit);
             }
+            left.note(rows, index, unfit)?;
         }
-        c.execute_batch("RELEASE step").map_err(refused)
+        c.execute_batch("RELEASE step").map_err(refused)?;
+        Ok(left)
     }
 
     pub(super) fn place(&self, change: &Change) -> &Place {

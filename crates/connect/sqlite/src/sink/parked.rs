@@ -16,7 +16,7 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
 }
 
 /// Everything that a lane has parked; `lane` names its checkpoint.
-pub(super) fn read(c: &Connection, lane: &str) -> Result<Vec<Parked>, Error> {
+pub(crate) fn read(c: &Connection, lane: &str) -> Result<Vec<Parked>, Error> {
     let mut select = c.prepare(
         "SELECT into_table, key, shown, code, message, words, since_us, first, last, events, \
          pending FROM _rowcast_parked WHERE route = ?1",

@@ -3,13 +3,13 @@
 use super::{Reading, Sets, next, value};
 use crate::database::blocking;
 use crate::file::sink_error;
-use crate::sink::{checkpoint_of, stored_value};
+use crate::sink::{checkpoint_of, parked_of, stored_value};
 use crate::table::{self, Table};
 use crate::types::DIALECT;
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, RouteId, Row, RowSet, RowWriter, Shape, SinkError,
-    Value, quote,
+    Checkpoint, CopyView, Foresight, LogId, Pending, RouteId, Row, RowSet, RowWriter, Shape,
+    SinkError, Value, quote,
 };
 use rusqlite::{Connection, Error, params_from_iter};
 use std::path::PathBuf;
@@ -92,6 +92,17 @@ impl CopyView for SqliteCopies {
 
     async fn next(&mut self) -> Result<Option<RowSet>, SinkError> {
         next(&mut self.sets).await.map_err(|e| self.refused(e))
+    }
+
+    async fn parked(&mut self, into: &str) -> Result<Vec<Pending>, SinkError> {
+        let (route, table) = (self.route.to_string(), into.to_string());
+        let read = move |c: &Connection| match Table::find(c, "_rowcast_parked")? {
+            Some(_) => parked_of(c, &route),
+            None => Ok(Vec::new()),
+        };
+        self.sets = None;
+        let all = self.reading()?.ask(read).await.map_err(|e| self.refused(e))?;
+        Ok(all.into_iter().filter(|p| p.table == table).map(|p| p.pending).collect())
     }
 
     async fn foresight(&mut self, shape: &Arc<Shape>) -> Result<Box<dyn Foresight>, SinkError> {
