@@ -4,6 +4,7 @@ use crate::capture::CaptureState;
 use crate::deliver::{Rebuild, SideState};
 use crate::live::{Live, PublisherEntry, RouteEntry};
 use crate::pace::{Condition, Phase};
+use crate::retain::GAP;
 use crate::status::{
     BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
 };
@@ -165,7 +166,8 @@ impl Board {
     }
 
     async fn service(&self, publisher: &PublisherEntry) -> ServiceStatus {
-        let CaptureState { condition, kept, captured_events } = publisher.state.borrow().clone();
+        let CaptureState { condition, kept, captured_events, gap } =
+            publisher.state.borrow().clone();
         let tail = self.log.tail(&publisher.service).await.ok();
         let snapshots = tail.as_ref().map_or_else(Vec::new, |t| snapshots(t, &publisher.entities));
         let state = match condition.phase {
@@ -186,7 +188,7 @@ impl Board {
                 compacted: t.compacted.0,
             }),
             retained_bytes: kept.bytes,
-            warning: kept.warning,
+            warning: if gap { Some(GAP.into()) } else { kept.warning },
             snapshots,
             captured_events,
             error: condition.trouble.as_ref().map(|t| t.line()),

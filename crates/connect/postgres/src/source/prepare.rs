@@ -101,8 +101,9 @@ impl Prepare<'_> {
         let identity = identity(&server, &name);
         let resume = match start {
             Start::After(resume) => {
-                let released = publication::was_released(found.as_ref());
-                self.same_history(identity, &name, (slot.as_ref(), released), resume)?;
+                let gap = publication::gap(found.as_ref());
+                self.same_history(identity, &name, (slot.as_ref(), gap), resume)?;
+                publication::forget_gap(&mut sql, &name, found.as_ref()).await;
                 Some(resume)
             }
             Start::Beginning | Start::Afresh => None,
@@ -116,7 +117,11 @@ impl Prepare<'_> {
         let fresh = *start == Start::Afresh;
         let made = match resume {
             Some(_) => None,
-            None => Some(self.make_slot(&mut sql, &mut stream, &name, &server).await?),
+            None => {
+                // Until the log has the new history, it has to be known what became of the old one.
+                let gap = publication::gap(found.as_ref());
+                Some(self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?)
+            }
         };
         let position = match (resume, &made) {
             (Some(resume), _) => resume.position,
@@ -256,10 +261,12 @@ impl Prepare<'_> {
         &self,
         identity: u64,
         name: &str,
-        (slot, released): (Option<&Slot>, bool),
+        (slot, gap): (Option<&Slot>, Option<Point>),
         resume: &Resume,
     ) -> Result<(), SourceError> {
         let epoch = |what: String| Err(self.trouble.epoch(what));
+        // Only whoever logs the history that was released has this gap.
+        let released = gap == Some(Point::Lsn(resume.position.epoch.birth));
         if resume.position.epoch.identity != identity
             || !matches!(resume.position.point, Point::Lsn(_))
         {
@@ -269,10 +276,7 @@ impl Prepare<'_> {
         }
         let Some(slot) = slot else {
             if released {
-                return epoch(format!(
-                    "replication slot {name} kept more than its `retain` limit and was dropped, so \
-                     the server's disk is safe and what came since is not captured"
-                ));
+                return Err(self.trouble.released(name));
             }
             return epoch(format!("replication slot {name} is gone, and with it what it kept"));
         };
@@ -287,6 +291,8 @@ impl Prepare<'_> {
         }
         match slot.confirmed {
             Some(confirmed) if confirmed.value() <= resume.position.point.value() => Ok(()),
+            // A new one was begun, and the log never heard of it.
+            _ if released => Err(self.trouble.released(name)),
             _ => epoch(format!(
                 "replication slot {name} was made anew or moved on to {}, past {}, where the event \
                  log ends",
@@ -319,13 +325,13 @@ impl Prepare<'_> {
         sql: &mut Wire,
         stream: &mut Wire,
         name: &str,
-        server: &Server,
+        (server, gap): (&Server, Option<Point>),
     ) -> Result<Exported, SourceError> {
-        publication::note(sql, name, None).await;
+        publication::note(sql, name, None, gap).await;
         let made = slot::create(stream, name, Life::Permanent, server.version);
         let made = told_when_slow(name, made).await;
         let made = made.map_err(|e| self.trouble.wire("the replication slot cannot be made", e))?;
-        publication::note(sql, name, Some(made.consistent)).await;
+        publication::note(sql, name, Some(made.consistent), gap).await;
         Ok(made)
     }
 

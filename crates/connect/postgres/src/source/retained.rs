@@ -3,7 +3,7 @@
 use super::catalog::literal;
 use super::publication::{note_released, slot_name};
 use super::wire::{Wire, WireError};
-use rowcast_core::{Retained, ServiceName};
+use rowcast_core::{Epoch, Point, Retained, ServiceName};
 use std::time::{Duration, Instant};
 
 /// Longest for the server to notice that nobody reads from the slot any more.
@@ -34,9 +34,22 @@ pub(crate) async fn ask(
     }))
 }
 
-/// Drops the slot, as soon as nobody reads from it, and notes why it is gone.
-pub(crate) async fn release(wire: &mut Wire, service: &ServiceName) -> Result<(), WireError> {
+/// Notes which history ends, and drops the slot as soon as nobody reads from it. In this order: a
+/// slot that is gone without a note was dropped by somebody else, for all that anybody can tell.
+pub(crate) async fn release(
+    wire: &mut Wire,
+    service: &ServiceName,
+    of: Option<Epoch>,
+) -> Result<(), WireError> {
     let name = slot_name(service);
+    if let Some(epoch) = of
+        && !note_released(wire, &name, Point::Lsn(epoch.birth)).await
+    {
+        tracing::warn!(
+            "{service}: the role may not comment on publication {name}, so the release is known \
+             only for as long as this process runs"
+        );
+    }
     let drop = format!(
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
          WHERE slot_name = {} AND database = current_database()",
@@ -45,13 +58,11 @@ pub(crate) async fn release(wire: &mut Wire, service: &ServiceName) -> Result<()
     let began = Instant::now();
     loop {
         match wire.query(&drop).await {
-            Ok(_) => break,
+            Ok(_) => return Ok(()),
             Err(e) if e.state() == Some("55006") && began.elapsed() < ACTIVE_MAX => {
                 tokio::time::sleep(ASK_EVERY).await;
             }
             Err(e) => return Err(e),
         }
     }
-    note_released(wire, &name).await;
-    Ok(())
 }

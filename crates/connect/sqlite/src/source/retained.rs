@@ -1,6 +1,7 @@
 //! How much of a file is changes that wait to be captured, and how to let go of them.
 
 use super::ledger;
+use rowcast_core::Epoch;
 use rusqlite::{Connection, Error, TransactionBehavior};
 
 /// Changes whose size is looked at: the others are as large on average.
@@ -37,8 +38,8 @@ pub(crate) fn waiting(c: &mut Connection) -> Result<Option<u64>, Error> {
 }
 
 /// Takes triggers, changes and the record of the capture out of the file. Whoever goes on after the
-/// old history finds no record of it.
-pub(crate) fn release(c: &mut Connection) -> Result<(), Error> {
+/// old history finds that it ended.
+pub(crate) fn release(c: &mut Connection, of: Option<Epoch>) -> Result<(), Error> {
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !ledger::is_there(&transaction)? {
         return Ok(());
@@ -48,6 +49,9 @@ pub(crate) fn release(c: &mut Connection) -> Result<(), Error> {
     }
     ledger::forget_changes(&transaction)?;
     ledger::forget_read_captures(&transaction)?;
+    if let Some(epoch) = of {
+        ledger::note_released(&transaction, epoch)?;
+    }
     transaction.execute("DELETE FROM _rowcast_source", [])?;
     transaction.commit()
 }
