@@ -43,7 +43,7 @@ async fn what_a_source_keeps_is_told_before_it_is_too_much() {
 /// The source is in trouble, and keeps too much meanwhile.
 async fn over_the_limit(world: &World, node: &Running, faults: usize) {
     node.caught_up().await;
-    world.publisher.source_faults(&vec![Fault::NeedOperator; faults]);
+    world.publisher.source_faults(&vec![Fault::Refuse; faults]);
     world.publisher.keeps(kept(500, 500));
     world.publisher.commit(&[Write::put("customer", 2, "b")]);
 }
@@ -52,7 +52,7 @@ async fn over_the_limit(world: &World, node: &Running, faults: usize) {
 async fn a_capture_that_cannot_go_on_is_released_over_its_limit_and_begins_anew_by_itself() {
     let world = with_limit(OverLimit::Release);
     let node = world.run();
-    over_the_limit(&world, &node, 12).await;
+    over_the_limit(&world, &node, 40).await;
     let gap = |w: &str| w.contains("a new history begins with a snapshot");
     let status =
         node.until("the release", |s| s.services[0].warning.as_deref().is_some_and(gap)).await;
