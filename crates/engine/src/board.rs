@@ -217,8 +217,12 @@ impl Board {
                         .is_some_and(|c| state.applied.is_some_and(|applied| applied >= c))
                 })
             });
+        // While live copies go on, the route does: what keeps the others is told, but is not its state.
+        let some_are_live = side.builds.len() < entry.subscriptions.len();
+        let goes_on = some_are_live && state.condition.phase == Phase::Running;
         let condition = worse(state.condition, &side);
         let name = match condition.phase {
+            Phase::Retrying | Phase::Paused if goes_on => "bootstrapping",
             Phase::Retrying => "retrying",
             Phase::Paused => "paused",
             Phase::Starting | Phase::Running if complete => "live",

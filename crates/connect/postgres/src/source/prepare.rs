@@ -2,7 +2,7 @@
 //! and refuse whatever would lose or repeat a change.
 
 use super::catalog::{self, Table, Which};
-use super::cursor::{Cursor, narrowed};
+use super::cursor::{Cursor, news};
 use super::publication::{self, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
@@ -53,6 +53,8 @@ struct Known<'a> {
     name: &'a str,
     server: &'a Server,
     snapshots: &'a [Snapshot],
+    /// Oids of tables whose changes the server was not told to stream, so some may be missing.
+    unseen: Vec<u32>,
 }
 
 /// Where a published table is: its schema and its name. A bare name lies in `public`.
@@ -66,7 +68,7 @@ pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
 }
 
 /// What has to be said of entities that are complete and will not be read again.
-fn words(
+pub(super) fn words(
     entities: &[Publish],
     tables: &[Table],
     shapes: &[Shape],
@@ -75,7 +77,7 @@ fn words(
     let word = |(i, publish): (usize, &Publish)| {
         let known = known.iter().find(|s| s.entity == publish.entity && s.done)?;
         let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i], publish);
-        serves.then(|| narrowed(known, &tables[i], publish)).flatten()
+        serves.then(|| news(known, &tables[i], publish)).flatten()
     };
     entities.iter().enumerate().filter_map(word).collect()
 }
@@ -132,7 +134,9 @@ impl Prepare<'_> {
             (None, None) => return Err(self.trouble.bug("a start without a slot")),
         };
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
-        let known = Known { name: &name, server: &server, snapshots };
+        let unseen = tables.iter().map(|t| t.oid);
+        let unseen = unseen.filter(|oid| found.as_ref().is_none_or(|p| !p.holds(*oid))).collect();
+        let known = Known { name: &name, server: &server, snapshots, unseen };
         let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
         let words = words(&self.spec.entities, &tables, &shapes, snapshots);
         self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
@@ -348,7 +352,10 @@ impl Prepare<'_> {
         made: Option<Exported>,
     ) -> Result<Option<Snapshotting>, SourceError> {
         let entities = &self.spec.entities;
-        if snapshot::todo(entities, tables, shapes, known.snapshots).is_empty() {
+        let todo = |tables: &[Table], shapes: &[Shape]| {
+            snapshot::todo(entities, (tables, shapes), known.snapshots, &known.unseen)
+        };
+        if todo(tables, shapes).is_empty() {
             return Ok(None);
         }
         let mut beside = None;
@@ -368,7 +375,7 @@ impl Prepare<'_> {
         if !tables.iter().map(|t| t.oid).eq(before) {
             return Err(self.trouble.lost("a table was made anew while capture began"));
         }
-        let todo = snapshot::todo(entities, tables, shapes, known.snapshots);
+        let todo = todo(tables, shapes);
         let snapshot = Snapshotting::open(self, view, todo, &made).await?;
         drop(beside);
         Ok(Some(snapshot))

@@ -57,6 +57,11 @@ impl Publication {
         }))
     }
 
+    /// Whether the table's changes are in the stream, all of them.
+    pub(crate) fn holds(&self, oid: u32) -> bool {
+        self.whole && !self.cut && (self.all_tables || self.tables.contains(&oid))
+    }
+
     /// Statements that make the publication `name` what it has to be, given what is there.
     pub(crate) fn statements(found: Option<&Self>, name: &str, tables: &[Table]) -> Vec<String> {
         let name = quote(name);

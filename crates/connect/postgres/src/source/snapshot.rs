@@ -68,16 +68,17 @@ pub(crate) struct Todo {
 /// What the log lacks.
 pub(crate) fn todo(
     entities: &[Publish],
-    tables: &[Table],
-    shapes: &[Shape],
+    (tables, shapes): (&[Table], &[Shape]),
     snapshots: &[Snapshot],
+    unseen: &[u32],
 ) -> Vec<Todo> {
     let mut todo = Vec::new();
     for (entity, publish) in entities.iter().enumerate() {
         let known = snapshots.iter().find(|s| s.entity == publish.entity);
         let (table, shape) = (&tables[entity], &shapes[entity]);
         let cursor = known.and_then(|s| Cursor::read(&s.cursor));
-        let replaces = cursor.as_ref().is_some_and(|c| !c.serves(table, shape, publish));
+        let serves = |c: &Cursor| c.serves(table, shape, publish) && !unseen.contains(&table.oid);
+        let replaces = cursor.as_ref().is_some_and(|c| !serves(c));
         if !replaces && known.is_some_and(|s| s.done) {
             continue;
         }
