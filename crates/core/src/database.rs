@@ -76,6 +76,10 @@ pub trait Database: Send + Sync {
     /// refused with [`SourceError::Epoch`] instead. Nobody may capture meanwhile.
     async fn release(&self, service: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError>;
 
+    /// What an earlier capture left behind that goes on costing the database something, of a service
+    /// that publishes nothing any more. Nothing when it cannot be asked.
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding>;
+
     /// A reader of its changes; connects in [`Source::start`].
     fn source(&self, spec: SourceSpec) -> Box<dyn Source>;
 

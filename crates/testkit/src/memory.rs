@@ -415,6 +415,10 @@ impl Database for MemoryDatabase {
         Ok(())
     }
 
+    async fn left_behind(&self, _: &ServiceName) -> Vec<Finding> {
+        Vec::new()
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         let database = self.clone();
         let (begun, snapshots) = (Vec::new(), Vec::new());

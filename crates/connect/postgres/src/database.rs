@@ -146,6 +146,11 @@ impl Database for PostgresDatabase {
         released.map_err(|e| self.refused("to drop its slot", e))
     }
 
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding> {
+        let Ok(mut wire) = self.connect().await else { return Vec::new() };
+        retained::left_behind(&mut wire, service).await.into_iter().collect()
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         Box::new(PostgresSource::new(self.address.clone(), spec))
     }

@@ -156,6 +156,12 @@ impl Database for SqliteDatabase {
         self.ask("letting go of what waits to be captured", release).await
     }
 
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding> {
+        let service = service.clone();
+        let asked = self.ask("looking for triggers", move |c| source::left_behind(c, &service));
+        asked.await.ok().flatten().into_iter().collect()
+    }
+
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {
         Box::new(SqliteSource::new(self.path.clone(), spec))
     }

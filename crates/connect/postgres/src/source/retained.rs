@@ -3,7 +3,7 @@
 use super::catalog::literal;
 use super::publication::{note_released, slot_name};
 use super::wire::{Wire, WireError};
-use rowcast_core::{Epoch, Point, Retained, ServiceName};
+use rowcast_core::{Epoch, Finding, Point, Retained, ServiceName, Severity, quote};
 use std::time::{Duration, Instant};
 
 /// Longest for the server to notice that nobody reads from the slot any more.
@@ -65,4 +65,27 @@ pub(crate) async fn release(
             Err(e) => return Err(e),
         }
     }
+}
+
+/// The slot of a service that publishes nothing any more.
+pub(crate) async fn left_behind(wire: &mut Wire, service: &ServiceName) -> Option<Finding> {
+    let name = slot_name(service);
+    let find = format!(
+        "SELECT pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) \
+         FROM pg_replication_slots WHERE slot_name = {} AND database = current_database()",
+        literal(&name)
+    );
+    let rows = wire.query(&find).await.ok()?;
+    let kept = rows.first()?.first().cloned().flatten().unwrap_or_else(|| "some".into());
+    let message = format!(
+        "{service} publishes nothing any more, but its replication slot is there still, and the server \
+         keeps its log for it ({kept} so far) until the disk is full."
+    );
+    let help =
+        "Publish something again, or let go of it for good. The event log keeps what it has.";
+    let statements = vec![
+        format!("SELECT pg_drop_replication_slot({})", literal(&name)),
+        format!("DROP PUBLICATION IF EXISTS {}", quote(&name)),
+    ];
+    Some(Finding::new(Severity::Warning, name, message, help).with_fix(false, statements))
 }

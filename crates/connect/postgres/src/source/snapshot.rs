@@ -194,6 +194,8 @@ pub(crate) fn key_hash<'a>(
 struct Copying {
     /// Not through yet.
     active: bool,
+    /// It is read again.
+    replaces: bool,
     /// All rows that are still to come are gone by now.
     truncated: bool,
     table: String,
@@ -255,6 +257,7 @@ impl Snapshotting {
         for t in &todo {
             entities[t.entity] = Copying {
                 active: true,
+                replaces: t.replaces,
                 truncated: false,
                 table: t.table.clone(),
                 key: t.key.clone(),
@@ -293,6 +296,11 @@ impl Snapshotting {
     /// Whether rows of `entity` are still to come.
     pub(crate) fn copies(&self, entity: usize) -> bool {
         self.entities.get(entity).is_some_and(|e| e.active)
+    }
+
+    /// Whether the log was told that `entity` is read again: what it has of it is history.
+    pub(crate) fn replaces(&self, entity: usize) -> bool {
+        self.replaced.is_empty() && self.entities.get(entity).is_some_and(|e| e.replaces)
     }
 
     /// Remembers that a commit from L on touched a key. `false` when there is no more room.

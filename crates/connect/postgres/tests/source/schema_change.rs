@@ -8,35 +8,36 @@ use std::time::Duration;
 const LARGE: u64 = 4 << 20;
 
 #[tokio::test]
-async fn dropped_renamed_and_retyped_columns_give_a_new_schema_each() {
+async fn dropped_added_and_widened_columns_give_a_new_schema_each() {
     let harness = Harness::fresh().await;
-    harness.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b int, c int)").await;
+    harness.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b int, c varchar(5))").await;
     let mut capture = Capture::begin(&harness, &["t"], LARGE).await;
     capture.catch_up().await;
     // All at once, so that the catalog is ahead of the stream.
     harness
         .sql(
-            "INSERT INTO t VALUES (1, 'x', 1, 1); ALTER TABLE t DROP COLUMN a; \
-             INSERT INTO t VALUES (2, 2, 2); ALTER TABLE t RENAME b TO bb; \
-             INSERT INTO t VALUES (3, 3, 3); ALTER TABLE t ALTER c TYPE numeric(12,2); \
-             INSERT INTO t VALUES (4, 4, 4.5)",
+            "INSERT INTO t VALUES (1, 'x', 1, 'c'); ALTER TABLE t DROP COLUMN a; \
+             INSERT INTO t VALUES (2, 2, 'c'); ALTER TABLE t ADD bb int; \
+             INSERT INTO t VALUES (3, 3, 'c'); ALTER TABLE t ALTER c TYPE text; \
+             INSERT INTO t VALUES (4, 4, 'longer than before')",
         )
         .await;
     let mut shapes = Vec::new();
     capture.catch_up().await;
     for batch in &capture.batches {
-        for event in batch.events.iter().filter(|e| e.op == rowcast_core::Op::Schema) {
+        for event in batch.events.iter().filter(|e| e.op == Op::Schema) {
             let columns = batch.schema(event).columns.iter();
             shapes.push(columns.map(|c| format!("{} {}", c.name, c.native)).collect::<Vec<_>>());
         }
     }
+    let c = "c character varying(5)";
     assert_eq!(
         shapes,
         [
-            vec!["id integer", "a text", "b integer", "c integer"],
-            vec!["id integer", "b integer", "c integer"],
-            vec!["id integer", "bb integer", "c integer"],
-            vec!["id integer", "bb integer", "c numeric(12,2)"],
+            vec!["id integer", "a text", "b integer", c],
+            vec!["id integer", "b integer", c],
+            vec!["id integer", "b integer", c, "bb integer"],
+            vec!["id integer", "b integer", "c text", "bb integer"],
         ]
     );
 }
@@ -160,7 +161,7 @@ async fn what_the_stream_does_not_tell_of_rows_is_read_again() {
             harness.sql(ROWS).await;
             let mut capture = Capture::begin(&harness, &["t"], LARGE).await;
             capture.catch_up().await;
-            let touch = if touched { "; INSERT INTO t (id, v) VALUES (100, 'after')" } else { "" };
+            let touch = if touched { "; INSERT INTO t (id) VALUES (100)" } else { "" };
             if away {
                 let stopped = capture.stop();
                 harness.sql(&format!("{change}{touch}")).await;
@@ -170,7 +171,7 @@ async fn what_the_stream_does_not_tell_of_rows_is_read_again() {
             }
             settle(&mut capture, &harness).await;
             let n = capture.batches.len();
-            harness.sql("INSERT INTO t (id, v) VALUES (101, 'later')").await;
+            harness.sql("INSERT INTO t (id) VALUES (101)").await;
             settle(&mut capture, &harness).await;
             // It was read once, not over and over.
             let again =
@@ -190,10 +191,10 @@ async fn what_leaves_the_rows_as_they_are_reads_nothing_again() {
     for (i, change) in [
         "ALTER TABLE t ADD COLUMN later text",
         "VACUUM FULL t",
+        "CLUSTER t USING t_pkey",
         "ALTER TABLE t ADD COLUMN grey text NOT NULL DEFAULT 'grey'",
         "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'x'",
         "ALTER TABLE t DROP COLUMN d",
-        "CLUSTER t USING t_pkey",
     ]
     .into_iter()
     .enumerate()

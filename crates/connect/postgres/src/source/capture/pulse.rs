@@ -118,8 +118,13 @@ impl Capture<'_> {
                     );
                     return Err(Stop::Again);
                 }
-                if self.looked.as_ref() != Some(&beat.tables) && self.look().await? {
-                    self.looked = Some(beat.tables);
+                if self.looked.as_ref() != Some(&beat.tables) {
+                    match self.look().await {
+                        Ok(true) => self.looked = Some(beat.tables),
+                        Ok(false) => {}
+                        Err(Stop::Failed(error)) => return self.end_with(error).await,
+                        Err(stop) => return Err(stop),
+                    }
                 }
             }
             // The stream tells when the server is gone; a heartbeat can wait.

@@ -29,14 +29,21 @@ impl Capture<'_> {
                 xid: self.flow.xid,
             };
             let asks = known.asks();
+            let commit = self.flow.assembler.commit().unwrap_or_default();
             let sql = self.task.sql(&mut self.sql).await?;
             let (table, strangers) = known.ask(sql).await?;
             if asks {
-                // Before a row of it is told: it may belong to another table by now.
-                self.look().await?;
+                // Before a row of it is told: it may belong to another table by now. What the
+                // catalog lacks since the stream may still have.
+                match self.look().await {
+                    Err(Stop::Failed(_)) if !moved => {}
+                    looked => drop(looked?),
+                }
             }
-            let commit = self.flow.assembler.commit().unwrap_or_default();
             for &entity in &entities {
+                if self.flow.skips(entity, commit) {
+                    continue;
+                }
                 let publish = &self.task.spec.entities[entity];
                 match shape::of_relation(&relation, &table, &strangers, publish) {
                     Ok(shape) => self.flow.assembler.reshape(entity, shape, commit),
@@ -64,9 +71,7 @@ impl Capture<'_> {
         };
         let (tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.remedy() != Remedy::Retry => {
-                return self.end_with(error).await.map(|()| false);
-            }
+            Ok(Err(error)) if error.remedy() != Remedy::Retry => return Err(error.into()),
             // The stream tells when the server is gone.
             Ok(Err(_)) | Err(_) => {
                 self.sql = None;
@@ -104,7 +109,7 @@ impl Capture<'_> {
     }
 
     /// Ends with an error. What came before it is good, and the next start may not pass this place.
-    async fn end_with(&mut self, error: SourceError) -> Result<(), Stop> {
+    pub(super) async fn end_with(&mut self, error: SourceError) -> Result<(), Stop> {
         if !self.flow.assembler.is_empty() {
             self.hand_out().await?;
         }
