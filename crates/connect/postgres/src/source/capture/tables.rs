@@ -35,9 +35,9 @@ impl Capture<'_> {
             if asks {
                 // Before a row of it is told: it may belong to another table by now. What the
                 // catalog lacks since the stream may still have.
-                match self.look().await {
-                    Err(Stop::Failed(_)) if !moved => {}
-                    looked => drop(looked?),
+                let looked = self.look().await;
+                if moved || !matches!(looked, Err(Stop::Failed(_))) {
+                    looked?;
                 }
             }
             for &entity in &entities {
