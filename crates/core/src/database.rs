@@ -2,7 +2,7 @@
 //! its source and its sinks.
 
 use crate::{
-    BoxError, Code, CopyView, Diagnose, EntityName, Finding, Point, Remedy, RouteId, Schema,
+    BoxError, Code, CopyView, Diagnose, EntityName, Epoch, Finding, Point, Remedy, RouteId, Schema,
     ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView,
 };
 use async_trait::async_trait;
@@ -70,9 +70,15 @@ pub trait Database: Send + Sync {
     /// What it keeps for the capture of `service`; `None` when it keeps nothing for it.
     async fn retained(&self, service: &ServiceName) -> Result<Option<Retained>, DatabaseError>;
 
-    /// Lets go of everything it keeps for the capture of `service`, for ever: a source that starts
-    /// after the old history is refused with [`SourceError::Epoch`]. Nobody may capture meanwhile.
-    async fn release(&self, service: &ServiceName) -> Result<(), DatabaseError>;
+    /// Lets go of everything it keeps for the capture of `service`, for ever, and notes that the
+    /// history `of` has ended so: a source that starts after it is refused with
+    /// [`SourceError::Released`] until one has begun afresh. Without the right to make notes it is
+    /// refused with [`SourceError::Epoch`] instead. Nobody may capture meanwhile.
+    async fn release(&self, service: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError>;
+
+    /// What an earlier capture left behind that goes on costing the database something, of a service
+    /// that publishes nothing any more. Nothing when it cannot be asked.
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding>;
 
     /// A reader of its changes; connects in [`Source::start`].
     fn source(&self, spec: SourceSpec) -> Box<dyn Source>;

@@ -45,9 +45,10 @@ pub struct Resume {
 pub enum Start {
     /// The log is empty: begin a history, with a snapshot of every entity.
     Beginning,
-    /// Go on after this. A history that is not the same is refused as [`SourceError::Epoch`].
+    /// Go on after this. A history that is not the same is refused as [`SourceError::Epoch`], one
+    /// that was released as [`SourceError::Released`].
     After(Resume),
-    /// A person gave up the old history: begin a new one. Its first batch is marked
+    /// The old history is given up: begin a new one. Its first batch is marked
     /// [`fresh`](Batch::fresh) and truncates every entity, then come new snapshots.
     Afresh,
 }
@@ -130,6 +131,18 @@ pub enum SourceError {
         /// What to do.
         help: String,
     },
+    /// The history ended because the source was [released](crate::Database::release) and let go of
+    /// changes that nobody had captured. Beginning [afresh](Start::Afresh) is all that is left, and
+    /// whether it may happen by itself is for whoever asked for the release to say.
+    #[error("{service}'s history has a gap: {what}")]
+    Released {
+        /// Which service.
+        service: ServiceName,
+        /// How it came about.
+        what: String,
+        /// What to do.
+        help: String,
+    },
     /// Somebody else captures this source right now. It may be ourselves a moment ago.
     #[error("{service}'s database is captured by somebody else: {what}")]
     Busy {
@@ -164,7 +177,7 @@ impl Diagnose for SourceError {
             Self::Unreachable { .. } | Self::Busy { .. } => Remedy::Retry,
             Self::Setup { .. } => Remedy::Operator(Code::SourceSetup),
             Self::Schema { .. } => Remedy::Operator(Code::SourceSchema),
-            Self::Epoch { .. } => Remedy::Operator(Code::SourceEpoch),
+            Self::Epoch { .. } | Self::Released { .. } => Remedy::Operator(Code::SourceEpoch),
             Self::Data { .. } => Remedy::Operator(Code::SourceData),
             Self::Bug { .. } => Remedy::Bug,
         }
@@ -176,6 +189,7 @@ impl Diagnose for SourceError {
             Self::Setup { help, .. }
             | Self::Schema { help, .. }
             | Self::Epoch { help, .. }
+            | Self::Released { help, .. }
             | Self::Busy { help, .. } => help,
             Self::Data { .. } => "nothing was skipped; please report this with the log's lines",
             Self::Bug { .. } => "please report this with the log's lines",

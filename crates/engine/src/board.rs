@@ -4,6 +4,7 @@ use crate::capture::CaptureState;
 use crate::deliver::{Rebuild, SideState};
 use crate::live::{Live, PublisherEntry, RouteEntry};
 use crate::pace::{Condition, Phase};
+use crate::retain::GAP;
 use crate::status::{
     BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
 };
@@ -165,7 +166,8 @@ impl Board {
     }
 
     async fn service(&self, publisher: &PublisherEntry) -> ServiceStatus {
-        let CaptureState { condition, kept, captured_events } = publisher.state.borrow().clone();
+        let CaptureState { condition, kept, captured_events, gap } =
+            publisher.state.borrow().clone();
         let tail = self.log.tail(&publisher.service).await.ok();
         let snapshots = tail.as_ref().map_or_else(Vec::new, |t| snapshots(t, &publisher.entities));
         let state = match condition.phase {
@@ -186,7 +188,7 @@ impl Board {
                 compacted: t.compacted.0,
             }),
             retained_bytes: kept.bytes,
-            warning: kept.warning,
+            warning: if gap { Some(GAP.into()) } else { kept.warning },
             snapshots,
             captured_events,
             error: condition.trouble.as_ref().map(|t| t.line()),
@@ -215,8 +217,12 @@ impl Board {
                         .is_some_and(|c| state.applied.is_some_and(|applied| applied >= c))
                 })
             });
+        // While live copies go on, the route does: what keeps the others is told, but is not its state.
+        let some_are_live = side.builds.len() < entry.subscriptions.len();
+        let goes_on = some_are_live && state.condition.phase == Phase::Running;
         let condition = worse(state.condition, &side);
         let name = match condition.phase {
+            Phase::Retrying | Phase::Paused if goes_on => "bootstrapping",
             Phase::Retrying => "retrying",
             Phase::Paused => "paused",
             Phase::Starting | Phase::Running if complete => "live",

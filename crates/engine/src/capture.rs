@@ -3,13 +3,13 @@
 
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
-use crate::retain::{Kept, Looks, Retain, Watch};
+use crate::retain::{Kept, Looks, OverLimit, Retain, Watch};
 use crate::trouble::Trouble;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use rowcast_core::{
-    Batch, Database, EventLog, LogError, Offset, Position, Resume, ServiceName, Source, SourceSpec,
-    Start,
+    Batch, BatchBuilder, ByteSize, Database, EventLog, LogError, Offset, Position, Resume,
+    ServiceName, Source, SourceError, SourceSpec, Start,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -29,6 +29,8 @@ pub(crate) struct CaptureState {
     /// Events that this process made durable.
     pub(crate) captured_events: u64,
     pub(crate) kept: Kept,
+    /// The source was released, and the new history is not in the log yet.
+    pub(crate) gap: bool,
 }
 
 impl HasCondition for CaptureState {
@@ -70,13 +72,23 @@ impl Capture {
                 over = watch.until_over(&mut looks) => over,
             };
             looks = Looks::default();
-            let trouble = watch.release(over).await.into();
+            let Err(trouble) = self.release(&watch, over).await else { continue };
             match after_error(&name, trouble, &self.state, &mut backoff, &stop).await {
                 Next::Again => {}
                 Next::Stop => return Ok(()),
                 Next::Bug(trouble) => return Err(trouble),
             }
         }
+    }
+
+    /// Lets the source forget what it keeps. The next start begins a new history.
+    async fn release(&self, watch: &Watch, over: ByteSize) -> Result<(), Trouble> {
+        let history = self.log.tail(&self.service).await?.position.map(|p| p.epoch);
+        watch.release(over, history).await?;
+        if history.is_some() {
+            self.state.send_modify(|s| s.gap = true);
+        }
+        Ok(())
     }
 
     /// The same, whatever the source has to keep meanwhile.
@@ -103,7 +115,7 @@ impl Capture {
         stop: &CancellationToken,
     ) -> Result<(), Trouble> {
         let tail = self.log.tail(&self.service).await?;
-        let snapshots = tail.snapshots.into_iter().map(|(s, _)| s).collect();
+        let snapshots = tail.snapshots.iter().map(|(s, _)| s.clone()).collect();
         let afresh = self.afresh.load(Ordering::Relaxed);
         let start = match tail.position {
             Some(_) if afresh => Start::Afresh,
@@ -112,7 +124,8 @@ impl Capture {
             None if afresh => Start::Afresh,
             None => Start::Beginning,
         };
-        match stop.run_until_cancelled(source.start(start)).await {
+        let starting = self.start(source, start, &tail.position);
+        match stop.run_until_cancelled(starting).await {
             Some(started) => started?,
             None => return Ok(()),
         }
@@ -148,6 +161,36 @@ impl Capture {
         Ok(())
     }
 
+    /// Starts the source; over a gap that a release made, with a new history.
+    async fn start(
+        &self,
+        source: &mut dyn Source,
+        start: Start,
+        tail: &Option<Position>,
+    ) -> Result<(), Trouble> {
+        let goes_on = matches!(start, Start::After(_));
+        if !(goes_on && self.state.borrow().gap) {
+            match source.start(start).await {
+                // `release` in the configuration is a person's word on the whole of it. Who has
+                // taken it back since is asked.
+                Err(SourceError::Released { what, .. })
+                    if self.retain.over == OverLimit::Release =>
+                {
+                    tracing::warn!("{}: {what}; a new history begins", self.service);
+                    self.state.send_modify(|s| s.gap = true);
+                }
+                other => return Ok(other?),
+            }
+        }
+        // What let the database's disk fill up may hold the log up still. A slot made before it
+        // takes anything would only be in the way again.
+        if let Some(position) = *tail {
+            let nothing = BatchBuilder::new().finish(position, position.index == 0);
+            self.log.append(&self.service, nothing).await?.await?;
+        }
+        Ok(source.start(Start::Afresh).await?)
+    }
+
     async fn append(
         &self,
         batch: Batch,
@@ -178,6 +221,7 @@ impl Capture {
         durable?;
         if fresh {
             self.afresh.store(false, Ordering::Relaxed);
+            self.state.send_if_modified(|s| std::mem::take(&mut s.gap));
         }
         source.confirm(&until).await?;
         Ok(())

@@ -3,7 +3,7 @@
 
 use crate::capture::CaptureState;
 use crate::pace::Phase;
-use rowcast_core::{ByteSize, Database, Diagnose, Retained, ServiceName, SourceError};
+use rowcast_core::{ByteSize, Database, Diagnose, Epoch, Retained, ServiceName, SourceError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -13,6 +13,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Looks in a row that find a capture stuck over its limit before what is kept is released.
 const LOOKS_BEFORE_RELEASE: u32 = 3;
 
+/// What a status says between a release and the new history.
+pub(crate) const GAP: &str = "its database let go of changes before they were captured, over its \
+     limit: once both database and event log work, a new history begins with a snapshot, and \
+     copies are built anew beside the present ones";
+
 /// What is done when a source keeps more than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverLimit {
@@ -20,7 +25,8 @@ pub enum OverLimit {
     #[default]
     Alarm,
     /// When capture cannot go on or falls further behind, the source is told to let go of it. The
-    /// history ends with that, and the entities have to be read again.
+    /// history ends with that, and capture begins a new one as soon as it can: every entity is read
+    /// again.
     Release,
 }
 
@@ -163,30 +169,34 @@ impl Watch {
         format!("its database keeps {} of changes for us{over}: {why}", ByteSize(kept.bytes))
     }
 
-    /// Tells the source to let go of everything; the error says what that means. When the source
-    /// cannot be told, that is the error.
-    pub(crate) async fn release(&self, bytes: ByteSize) -> SourceError {
-        let service = self.service.clone();
-        if let Err(error) = self.database.release(&service).await {
+    /// Tells the source to let go of everything, the history `of` included, and says so.
+    ///
+    /// # Errors
+    /// When the source cannot be told.
+    pub(crate) async fn release(
+        &self,
+        bytes: ByteSize,
+        of: Option<Epoch>,
+    ) -> Result<(), SourceError> {
+        let service = &self.service;
+        if let Err(error) = self.database.release(service, of).await {
             tracing::warn!(
                 "{service}: what it keeps cannot be released: {error}; {}",
                 error.help()
             );
-            return SourceError::Unreachable { service, source: Box::new(error) };
+            let service = service.clone();
+            return Err(SourceError::Unreachable { service, source: Box::new(error) });
         }
         self.show(Kept::default());
         let limit = self.retain.limit.unwrap_or(bytes);
-        SourceError::Epoch {
-            what: format!(
-                "its database kept {bytes} of changes that capture did not take, more than the limit \
-                 of {limit}, and was told to let go of them"
-            ),
-            help: format!(
-                "mend what kept capture from going on, then run `rowcast run --resnapshot {service}`: \
-                 the copies stay as they are until then"
-            ),
-            service,
-        }
+        tracing::error!(
+            "{service}: its database kept {bytes} of changes that capture did not take, more than \
+             the limit of {limit}, and was told to let go of them, as `retain` says\n  help: \
+             nothing has to be typed: once database and event log work, capture begins anew with a \
+             snapshot; the copies stay as they are until new ones, built beside them, take their \
+             place"
+        );
+        Ok(())
     }
 }
 

@@ -76,6 +76,8 @@ struct Inner {
     refused: Option<String>,
     confirmed: u64,
     epoch: u64,
+    /// The history that was let go of.
+    released: Option<Epoch>,
     kept: Option<Retained>,
     /// States that a reader polling the tables could have seen.
     seen: Vec<BTreeMap<String, Content>>,
@@ -321,6 +323,13 @@ impl Source for MemorySource {
                 self.fresh = true;
                 (end, 0, Vec::new())
             }
+            Start::After(resume) if self.database.was_released(resume.position.epoch) => {
+                return Err(SourceError::Released {
+                    service: self.spec.service.clone(),
+                    what: "it was let go of".into(),
+                    help: "begin afresh".into(),
+                });
+            }
             Start::After(resume) if resume.position.epoch != self.epoch() => {
                 return Err(SourceError::Epoch {
                     service: self.spec.service.clone(),
@@ -401,10 +410,13 @@ impl Database for MemoryDatabase {
         Ok(self.lock().kept)
     }
 
-    async fn release(&self, _: &ServiceName) -> Result<(), DatabaseError> {
-        self.replace_history();
-        self.keeps(None);
+    async fn release(&self, _: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {
+        self.let_go(of);
         Ok(())
+    }
+
+    async fn left_behind(&self, _: &ServiceName) -> Vec<Finding> {
+        Vec::new()
     }
 
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {

@@ -34,6 +34,9 @@ pub trait SinkHarness: Send + Sync {
     /// Runs statements, over a connection of its own.
     async fn execute(&self, statements: &[&str]);
 
+    /// Drops all build tables, as somebody might who does not know what they are.
+    async fn drop_builds(&self);
+
     /// The columns of all rows as text, `None` for NULL. No rows where there is no table.
     async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>>;
 }
@@ -78,6 +81,7 @@ macro_rules! sink_suite {
             a_build_that_is_given_up_leaves_nothing,
             a_swap_may_trade_unique_values,
             a_swap_brings_columns_that_the_copy_lacks,
+            a_build_table_that_is_dropped_is_not_swapped_in,
         );
     };
     (@tests $fresh:expr; $($name:ident,)*) => {

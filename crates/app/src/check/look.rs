@@ -56,7 +56,9 @@ fn late(address: &str, within: Duration) -> Finding {
 async fn look_at_source(
     service: &PlannedService,
 ) -> (Vec<Finding>, Option<Vec<(EntityName, Schema)>>) {
-    let Some(spec) = &service.source else { return (Vec::new(), None) };
+    let Some(spec) = &service.source else {
+        return (service.database.left_behind(&service.name).await, None);
+    };
     let mut findings = service.database.check_source(spec).await;
     match service.database.schemas(spec).await {
         Ok(schemas) => (findings, Some(schemas)),

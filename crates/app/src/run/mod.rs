@@ -50,8 +50,18 @@ pub(crate) async fn run(
     let hangups = hangups()?;
     let rereading = Rereading { map, keys, hangups, file: file.to_path_buf(), output };
     let work = Work { board: node.board(), stop: stop.clone(), bars, rereading };
+    let work = async {
+        let (ended, ()) = tokio::join!(
+            work.run(node, door, args.until_caught_up),
+            // Who does not answer is not waited for.
+            async {
+                let _ = stop.run_until_cancelled(tell_left_behind(&plan)).await;
+            }
+        );
+        ended
+    };
     let ended = tokio::select! {
-        ended = work.run(node, door, args.until_caught_up) => ended,
+        ended = work => ended,
         never = signals.obey(&stop) => match never {},
     };
     log.close().await;
@@ -105,6 +115,16 @@ impl Work {
         caught_up.map_err(Failure::from)?;
         tracing::info!("{}", if until_caught_up { "caught up" } else { "stopped" });
         Ok(Exit::Good)
+    }
+}
+
+/// Says what services that publish nothing any more still keep their databases busy with.
+async fn tell_left_behind(plan: &Plan) {
+    for service in plan.services.iter().filter(|s| s.source.is_none()) {
+        for found in service.database.left_behind(&service.name).await {
+            let run = found.fix.map_or_else(String::new, |fix| fix.statements.join("; "));
+            tracing::warn!("{}\n  help: {} Run: {run}", found.message, found.help);
+        }
     }
 }
 

@@ -54,17 +54,52 @@ async fn a_slot_that_keeps_too_much_for_a_paused_capture_is_told_and_released() 
     rowcast.configure(&config(&from, &to, "release"));
     let running = rowcast.start(&["run"]);
     eventually(LONG, "the release", async || slots().await == "0").await;
-    from.sql("postgres", "ALTER TABLE item RENAME title TO name").await;
-    eventually(LONG, "the reason, also from the source", async || {
+    eventually(LONG, "the reason", async || {
         let status = rowcast.run(LONG, &["status"]).await;
-        status.stdout.contains("kept more than its `retain` limit and was dropped")
-            && status.stdout.contains("SOURCE-EPOCH")
-            && status.stdout.contains("rowcast run --resnapshot shop")
+        status.stdout.contains("a new history begins with a snapshot")
     })
     .await;
     assert_eq!(to.value("SELECT name FROM item").await, "a", "the copy stays as it was");
+    // The release is known to whoever comes next.
+    let ended = running.kill_9().await;
+    assert!(ended.said().contains("nothing has to be typed"), "{}", ended.said());
+    from.sql("postgres", "ALTER TABLE item RENAME title TO name").await;
+    from.sql("postgres", "INSERT INTO item VALUES (3, 'c'); DELETE FROM item WHERE id = 1").await;
+    let running = rowcast.start(&["run"]);
+    eventually(LONG, "a new history", async || slots().await == "1").await;
+    running.kill_9().await;
+    let running = rowcast.start(&["run"]);
+    let names = async || to.sql("SELECT name FROM item ORDER BY id").await;
+    let (b, c) = (Some("b".to_string()), Some("c".to_string()));
+    eventually(LONG, "what came since, by itself", async || {
+        names().await == [[b.clone()], [c.clone()]]
+    })
+    .await;
     running.terminate(LONG).await.good();
-    rowcast.run(LONG, &["run", "--resnapshot", "shop", "--until-caught-up"]).await.good();
-    let names = to.sql("SELECT name FROM item ORDER BY id").await;
-    assert_eq!(names, [[Some("a".to_string())], [Some("b".to_string())]]);
+    rowcast.run(LONG, &["run", "--until-caught-up"]).await.good();
+    // What somebody else drops is no release.
+    from.sql("postgres", "SELECT pg_drop_replication_slot('rowcast_shop')").await;
+    let told = rowcast.run(LONG, &["run", "--until-caught-up"]).await;
+    assert_eq!(told.code(), Some(1), "{}", told.said());
+    assert!(told.stderr.contains("SOURCE-EPOCH"), "{}", told.said());
+}
+
+#[tokio::test]
+async fn what_a_service_that_publishes_nothing_any_more_left_behind_is_told() {
+    use super::side::{Kind, Pair};
+    for (kind, what) in [(Kind::Postgres, "DROP PUBLICATION"), (Kind::Sqlite, "DROP TRIGGER")] {
+        let publish = "[service.shop.publish.item]";
+        let subscribe = "[service.order.subscribe.\"shop.item\"]";
+        let pair = Pair::new(kind, Kind::Sqlite, publish, subscribe).await;
+        pair.from.sql("CREATE TABLE item (id INT PRIMARY KEY)").await;
+        pair.from.sql("INSERT INTO item VALUES (1)").await;
+        pair.catch_up().await;
+        pair.configure("", "");
+        let check = pair.rowcast.run(LONG, &["check"]).await;
+        assert!(check.stdout.contains("publishes nothing any more"), "{}", check.said());
+        assert!(check.stdout.contains(what), "{}", check.said());
+        let mut running = pair.rowcast.start(&["run"]);
+        running.says(LONG, what).await;
+        running.terminate(LONG).await.good();
+    }
 }

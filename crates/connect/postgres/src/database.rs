@@ -11,8 +11,8 @@ use crate::source::wire::{Purpose, Wire, WireError};
 use crate::source::{PostgresSource, emit, retained, shape};
 use async_trait::async_trait;
 use rowcast_core::{
-    CopyView, Database, DatabaseError, EntityName, Finding, Point, Retained, RouteId, Schema,
-    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, Table,
+    CopyView, Database, DatabaseError, EntityName, Epoch, Finding, Point, Retained, RouteId,
+    Schema, ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, Table,
     TableColumn, quote,
 };
 use std::sync::Arc;
@@ -140,10 +140,15 @@ impl Database for PostgresDatabase {
         Ok(answer)
     }
 
-    async fn release(&self, service: &ServiceName) -> Result<(), DatabaseError> {
+    async fn release(&self, service: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {
         let mut wire = self.connect().await?;
-        let released = retained::release(&mut wire, service).await;
+        let released = retained::release(&mut wire, service, of).await;
         released.map_err(|e| self.refused("to drop its slot", e))
+    }
+
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding> {
+        let Ok(mut wire) = self.connect().await else { return Vec::new() };
+        retained::left_behind(&mut wire, service).await.into_iter().collect()
     }
 
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {

@@ -8,9 +8,9 @@ use crate::table::Table;
 use crate::view::{SqliteCopies, SqliteView};
 use async_trait::async_trait;
 use rowcast_core::{
-    CopyView, Database, DatabaseError, EntityName, Finding, Point, Retained, RouteId, Schema,
-    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, TableColumn,
-    quote,
+    CopyView, Database, DatabaseError, EntityName, Epoch, Finding, Point, Retained, RouteId,
+    Schema, ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView,
+    TableColumn, quote,
 };
 use rusqlite::{Connection, Error};
 use std::path::{Path, PathBuf};
@@ -151,8 +151,15 @@ impl Database for SqliteDatabase {
         Ok(kept.map(|bytes| Retained { bytes, behind: bytes }))
     }
 
-    async fn release(&self, _: &ServiceName) -> Result<(), DatabaseError> {
-        self.ask("letting go of what waits to be captured", source::release).await
+    async fn release(&self, _: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {
+        let release = move |c: &mut Connection| source::release(c, of);
+        self.ask("letting go of what waits to be captured", release).await
+    }
+
+    async fn left_behind(&self, service: &ServiceName) -> Vec<Finding> {
+        let service = service.clone();
+        let asked = self.ask("looking for triggers", move |c| source::left_behind(c, &service));
+        asked.await.ok().flatten().into_iter().collect()
     }
 
     fn source(&self, spec: SourceSpec) -> Box<dyn Source> {

@@ -183,7 +183,7 @@ impl Inner {
     fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         // A new connection forgets whatever the old one was about to do.
         self.open = None;
-        let connection = connect(&self.path).map_err(|e| self.refused("opening it", e))?;
+        let mut connection = connect(&self.path).map_err(|e| self.refused("opening it", e))?;
         let read = checkpoint::make_table(&connection)
             .and_then(|()| member::make_table(&connection))
             .and_then(|()| parked::make_table(&connection))
@@ -196,6 +196,8 @@ impl Inner {
         };
         let mut targets = Targets::default();
         if self.spec.lane == Lane::Side {
+            let kept = member::give_up_lost(&mut connection, &self.spec.route);
+            kept.map_err(|e| self.refused("looking for build tables", e))?;
             let beside = member::beside(&connection, &self.spec.route);
             let beside = beside.map_err(|e| self.refused("reading the members", e))?;
             let route = &self.spec.route;

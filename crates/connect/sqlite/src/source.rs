@@ -14,7 +14,7 @@ mod wake;
 
 pub(crate) use install::published_table;
 pub(crate) use masked::{maskers, withheld};
-pub(crate) use retained::{release, waiting};
+pub(crate) use retained::{left_behind, release, waiting};
 
 use async_trait::async_trait;
 use lock::CaptureLock;

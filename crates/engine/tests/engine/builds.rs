@@ -4,6 +4,7 @@ use super::setup::{World, route, world};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rowcast_core::{ByteSize, Membership, Offset};
+use rowcast_engine::Status;
 use rowcast_testkit::memory::{Fault, Write};
 use std::time::Duration;
 
@@ -270,4 +271,27 @@ async fn whatever_changes_and_crashes_copies_end_identical_and_are_never_less() 
         println!("ROWCAST_SIM_SEED={seed}");
         changing(seed).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_new_copy_from_being_built_does_not_pause_a_route_whose_live_copies_move() {
+    let mut world = world(1);
+    world.takes[0] = &["customer"];
+    world.publisher.commit(&customers(20, "x"));
+    let node = world.run();
+    node.caught_up().await;
+    node.stop().await;
+    let shop = "shop".parse().unwrap();
+    let tail = world.log.tail(&shop).await.unwrap();
+    world.log.trim(&shop, Offset(tail.next.0)).await.unwrap();
+    world.takes[0] = &["customer", "order"];
+    let node = world.run();
+    let told = |s: &Status| s.routes[0].state == "bootstrapping" && s.routes[0].error.is_some();
+    let status = node.until("what keeps it", told).await;
+    assert_eq!(status.routes[0].trouble.as_ref().unwrap().code, Some("LOG-TRIMMED"));
+    world.publisher.commit(&[Write::put("customer", 1, "moved")]);
+    let moved = || world.subscribers[0].table("customer_copy")[&1] == "moved";
+    let status = node.until("the live copy", |_| moved()).await;
+    assert_eq!(status.routes[0].state, "bootstrapping");
+    node.stop().await;
 }

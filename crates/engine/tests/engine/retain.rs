@@ -1,4 +1,4 @@
-use super::setup::{World, world};
+use super::setup::{Running, World, world};
 use rowcast_core::{ByteSize, Retained};
 use rowcast_engine::{OverLimit, Retain};
 use rowcast_testkit::memory::{Fault, Write};
@@ -40,34 +40,74 @@ async fn what_a_source_keeps_is_told_before_it_is_too_much() {
     node.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_capture_that_cannot_go_on_is_released_over_its_limit_and_told_as_such() {
-    let world = with_limit(OverLimit::Release);
-    let node = world.run();
+/// The source is in trouble, and keeps too much meanwhile.
+async fn over_the_limit(world: &World, node: &Running, faults: usize) {
     node.caught_up().await;
-    world.publisher.source_faults(&[Fault::NeedOperator; 6]);
+    world.publisher.source_faults(&vec![Fault::Refuse; faults]);
     world.publisher.keeps(kept(500, 500));
     world.publisher.commit(&[Write::put("customer", 2, "b")]);
-    let released = |e: &str| e.contains("kept 500 B") && e.contains("limit of 100 B");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_cannot_go_on_is_released_over_its_limit_and_begins_anew_by_itself() {
+    let world = with_limit(OverLimit::Release);
+    let node = world.run();
+    over_the_limit(&world, &node, 40).await;
+    let gap = |w: &str| w.contains("a new history begins with a snapshot");
     let status =
-        node.until("the release", |s| s.services[0].error.as_deref().is_some_and(released)).await;
-    let trouble = status.services[0].trouble.clone().unwrap();
-    assert_eq!((status.services[0].state, trouble.code), ("paused", Some("SOURCE-EPOCH")));
-    assert!(trouble.help.contains("rowcast run --resnapshot shop"), "{}", trouble.help);
+        node.until("the release", |s| s.services[0].warning.as_deref().is_some_and(gap)).await;
     assert_eq!(status.services[0].retained_bytes, None);
-    // It stays so by itself: the source has no such history any more.
-    let moved_on = |e: &str| !released(e);
+    let before = world.log.tail(&"shop".parse().unwrap()).await.unwrap().position.unwrap().epoch;
+    // What the log never saw.
+    world.publisher.commit(&[Write::delete("customer", 1), Write::put("customer", 3, "c")]);
     let status = node
-        .until("the source's own word", |s| s.services[0].error.as_deref().is_some_and(moved_on))
+        .until("capture", |s| s.services[0].state == "capturing" && s.services[0].warning.is_none())
         .await;
+    assert_eq!(status.services[0].error, None);
+    node.caught_up().await;
+    assert!(world.is_copied(0));
+    let after = world.log.tail(&"shop".parse().unwrap()).await.unwrap().position.unwrap().epoch;
+    assert_ne!(before, after, "the gap is a change of epoch");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_a_crash_cut_short_goes_on_at_the_next_start() {
+    let world = with_limit(OverLimit::Release);
+    let node = world.run();
+    over_the_limit(&world, &node, 1000).await;
+    node.until("the release", |s| {
+        s.services[0].warning.is_some() && s.services[0].retained_bytes.is_none()
+    })
+    .await;
+    node.crash().await;
+    world.publisher.forget_faults();
+    let node = world.run();
+    node.until("capture", |s| s.services[0].state == "capturing").await;
+    node.caught_up().await;
+    assert!(world.is_copied(0));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_no_longer_says_release_is_asked_before_a_new_history_begins() {
+    let mut world = with_limit(OverLimit::Release);
+    let node = world.run();
+    over_the_limit(&world, &node, 1000).await;
+    node.until("the release", |s| {
+        s.services[0].warning.is_some() && s.services[0].retained_bytes.is_none()
+    })
+    .await;
+    node.crash().await;
+    world.publisher.forget_faults();
+    world.retain.over = OverLimit::Alarm;
+    let node = world.run();
+    let status = node.until("a pause", |s| s.services[0].state == "paused").await;
     assert_eq!(status.services[0].trouble.clone().unwrap().code, Some("SOURCE-EPOCH"));
-    world.publisher.commit(&[Write::put("customer", 3, "c")]);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(!world.is_copied(0), "nothing is captured meanwhile");
     node.stop().await;
-    // A person begins anew, and nothing is missing.
     let node = world.run_as(true);
-    // Whatever is left of the trouble passes.
     node.until("capture", |s| s.services[0].state == "capturing").await;
     node.caught_up().await;
     assert!(world.is_copied(0));

@@ -235,3 +235,29 @@ pub async fn a_swap_brings_columns_that_the_copy_lacks(harness: &dyn SinkHarness
     let found = main.rows(&["id", "name", "credit", "city"]).await;
     assert_eq!(found, rows.map(<[Cell]>::to_vec));
 }
+
+/// A build table that somebody drops takes no row of the copy with it: the side lane has nothing any
+/// more, and what it was to build is built once more.
+pub async fn a_build_table_that_is_dropped_is_not_swapped_in(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let (mut main, mut side) = rebuilt(harness, &subscription).await;
+    side.apply(&[truncate(), read([Is("1"), Is("A"), Null]), read([Is("2"), Is("B"), Null])]).await;
+    let joining = joining(&main, &side, &subscription);
+    harness.drop_builds().await;
+    let joined = side.sink.join(&joining).await;
+    assert!(matches!(joined, Err(SinkError::Unreachable { .. })), "{joined:?}");
+    let old = [&[Some("1"), Some("a")][..], &[Some("2"), Some("b")], &[Some("3"), Some("c")]];
+    assert_eq!(main.rows(&["id", "name"]).await, cells(&old));
+    side.sink.wants(side.log).await.unwrap_or_else(|e| panic!("a sink connects: {e:?}"));
+    let roll = roll(&mut main).await;
+    assert_eq!((roll.side, roll.members.len()), (None, 1), "nothing is built any more");
+    let beside = member(&main, &subscription, Membership::Beside);
+    let stale = Member { state: Membership::Stale, ..beside.clone() };
+    mark(&mut main, vec![stale], SideMark::Drop).await;
+    mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
+    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    side.apply(&[truncate(), read([Is("1"), Is("A"), Null]), read([Is("2"), Is("B"), Null])]).await;
+    join(&mut main, &mut side, &subscription).await;
+    let new = [&[Some("1"), Some("A")][..], &[Some("2"), Some("B")]];
+    assert_eq!(main.rows(&["id", "name"]).await, cells(&new));
+}

@@ -17,11 +17,14 @@ pub(super) const SETUP: &[&str] = &[
      same transaction as the rows'",
     "CREATE TABLE IF NOT EXISTS rowcast.member (route text, copy text, entity text NOT NULL, \
      definition text NOT NULL, state text NOT NULL, start bigint NOT NULL, log text NOT NULL, \
-     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (route, copy))",
+     build oid, updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (route, copy))",
     "COMMENT ON TABLE rowcast.member IS 'Which copies the checkpoint of a route covers, and which \
      are being built beside them'",
     parked::TABLE,
 ];
+
+/// What a table of an earlier Rowcast lacks.
+const GROW: &str = "ALTER TABLE rowcast.member ADD COLUMN IF NOT EXISTS build oid";
 
 /// Which row is ours, and how to tell ourselves from another writer.
 #[derive(Debug, Clone)]
@@ -95,12 +98,15 @@ async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
     let found = "SELECT to_regnamespace('rowcast') IS NOT NULL, \
                  to_regclass('rowcast.checkpoint') IS NOT NULL, \
                  to_regclass('rowcast.member') IS NOT NULL, \
-                 to_regclass('rowcast.parked') IS NOT NULL";
+                 to_regclass('rowcast.parked') IS NOT NULL, \
+                 EXISTS (SELECT FROM pg_attribute \
+                         WHERE attrelid = to_regclass('rowcast.member') AND attname = 'build')";
     let row = session.query_one(found, &[]).await;
     let row = row.map_err(|e| who.statement("looking for rowcast.checkpoint", e))?;
     // `IF NOT EXISTS` asks for the right to create even when there is nothing to create.
-    let statements: Vec<_> = match (row.get(0), row.get(1), row.get(2), row.get(3)) {
-        (_, true, true, true) => return Ok(()),
+    let (member, grown): (bool, bool) = (row.get(2), row.get(4));
+    let mut statements: Vec<_> = match (row.get(0), row.get(1), member, row.get(3)) {
+        (_, true, true, true) if grown => return Ok(()),
         (false, ..) => SETUP.to_vec(),
         (true, checkpoint, member, parked) => {
             let (first, rest) = SETUP[1..].split_at(2);
@@ -110,6 +116,9 @@ async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
             missing.flat_map(|(_, statements)| statements.iter().copied()).collect()
         }
     };
+    if member && !grown {
+        statements.push(GROW);
+    }
     let Err(error) = session.batch_execute(&statements.join(";")).await else { return Ok(()) };
     match (fault(&error), error.code().map(|c| c.code())) {
         // Two routes began at the same moment; the other one made it.
@@ -123,7 +132,7 @@ async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
                 "run this as somebody who may: {}; then GRANT USAGE, CREATE ON SCHEMA rowcast and GRANT \
                  SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member, rowcast.parked to \
                  Rowcast's user",
-                SETUP.join("; ")
+                [SETUP, &[GROW]].concat().join("; ")
             ),
             Some(error.into()),
         )),

@@ -3,6 +3,7 @@
 
 use super::errors::Who;
 use super::fit;
+use super::member;
 use super::table::{Table, TableName};
 use super::target::Target;
 use crate::connect::{Fault, Session, fault};
@@ -12,6 +13,9 @@ use tracing::{info, warn};
 
 /// Times to look again because somebody else made the same table at the same moment.
 const LOOKS_MAX: usize = 3;
+
+/// Why a side lane begins once more.
+pub(super) const BUILD_GONE: &str = "the table in which a copy was being built is gone";
 
 /// A target that fits, in a build table when there is one to take its rows. Runs in the session's
 /// open transaction, if it has one.
@@ -42,10 +46,16 @@ pub(super) async fn target(
                     format!("run {}", fit::create(shape, &name)),
                 ));
             }
+            None if beside.is_some() && member::was_made(session, &shape.into, who).await? => {
+                return Err(who.unreachable(BUILD_GONE));
+            }
             None if looks == LOOKS_MAX => return Err(who.unreachable("a table comes and goes")),
             None => create(session, shape, &name, who).await?,
         }
     };
+    if beside.is_some() && !member::remember(session, &shape.into, table.oid, who).await? {
+        return Err(who.unreachable(BUILD_GONE));
+    }
     let additions = fit::additions(shape, &name, &table);
     let table = if additions.is_empty() {
         table

@@ -156,6 +156,11 @@ fn rule(db: &DbError) -> String {
         SqlState::EXCLUSION_VIOLATION => format!("exclusion constraint {constraint} says no"),
         SqlState::STRING_DATA_RIGHT_TRUNCATION => "a text is longer than its column".into(),
         SqlState::NUMERIC_VALUE_OUT_OF_RANGE => "a number is outside its column's range".into(),
+        SqlState::INVALID_TEXT_REPRESENTATION if db.message().contains(" enum ") => {
+            "the publisher's enum type has a value that the type here lacks: ALTER TYPE … ADD VALUE \
+             brings it in line"
+                .into()
+        }
         SqlState::INVALID_TEXT_REPRESENTATION => "a text is no value of its column's type".into(),
         SqlState::CHARACTER_NOT_IN_REPERTOIRE => {
             "a text has characters that the database's encoding lacks".into()

@@ -23,7 +23,8 @@ pub(super) fn build(place: &Place, into: &str) -> TableName {
     TableName { schema: "rowcast".into(), table }
 }
 
-/// The build tables of copies that are being built beside themselves.
+/// The build tables of copies that are being built beside themselves. When somebody dropped one,
+/// what it held can only be built once more: the side lane's checkpoint goes with it.
 pub(super) async fn builds(
     session: &Session,
     place: &Place,
@@ -31,7 +32,59 @@ pub(super) async fn builds(
 ) -> Result<HashMap<String, TableName>, SinkError> {
     let members = roll(session, place, who).await?.members;
     let beside = members.into_iter().filter(|m| m.state == Membership::Beside);
-    Ok(beside.map(|m| (m.into.clone(), build(place, &m.into))).collect())
+    let builds: HashMap<_, _> = beside.map(|m| (m.into.clone(), build(place, &m.into))).collect();
+    let refused = |e| who.statement("looking for build tables", e);
+    let lost = "SELECT copy FROM rowcast.member WHERE route = $1 AND state = 'beside' \
+                AND build NOT IN (SELECT oid FROM pg_class WHERE relkind = 'r')";
+    let lost = session.query(lost, &[&place.key(Lane::Main)]).await.map_err(refused)?;
+    for row in &lost {
+        tracing::warn!(
+            "route {}: the table in which {} was being built is gone: it is built once more",
+            place.route,
+            row.get::<_, &str>(0)
+        );
+    }
+    if !lost.is_empty() {
+        give_up(session, place, builds.values()).await.map_err(refused)?;
+    }
+    Ok(builds)
+}
+
+/// Forgets all that a side lane has done.
+async fn give_up(
+    session: &Session,
+    place: &Place,
+    builds: impl Iterator<Item = &TableName>,
+) -> Result<(), tokio_postgres::Error> {
+    session.batch_execute("BEGIN READ WRITE").await?;
+    for build in builds {
+        session.batch_execute(&format!("DROP TABLE IF EXISTS {}", build.sql())).await?;
+    }
+    let forget = "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state = 'beside'";
+    session.execute(forget, &[&place.key(Lane::Main)]).await?;
+    let end = "DELETE FROM rowcast.checkpoint WHERE route = $1";
+    session.execute(end, &[&place.key(Lane::Side)]).await?;
+    session.batch_execute("COMMIT").await
+}
+
+/// Whether a copy's build table was made before; then it must not be made again, empty as it is.
+pub(super) async fn was_made(session: &Session, into: &str, who: &Who) -> Result<bool, SinkError> {
+    let ask = "SELECT FROM rowcast.member WHERE route = $1 AND copy = $2 AND build IS NOT NULL";
+    let found = session.query_opt(ask, &[&who.route.to_string(), &into]).await;
+    Ok(found.map_err(|e| who.statement("reading rowcast.member", e))?.is_some())
+}
+
+/// Remembers the build table of a copy; `false` when it is not the one that is remembered.
+pub(super) async fn remember(
+    session: &Session,
+    into: &str,
+    oid: u32,
+    who: &Who,
+) -> Result<bool, SinkError> {
+    let set = "UPDATE rowcast.member SET build = $3 \
+               WHERE route = $1 AND copy = $2 AND (build IS NULL OR build = $3)";
+    let set = session.execute(set, &[&who.route.to_string(), &into, &oid]).await;
+    Ok(set.map_err(|e| who.statement("writing rowcast.member", e))? == 1)
 }
 
 pub(super) async fn roll(session: &Session, place: &Place, who: &Who) -> Result<Roll, SinkError> {
@@ -95,6 +148,8 @@ pub(super) async fn mark(
         if (was == beside) != (member.state == Membership::Beside) {
             let drop = format!("DROP TABLE IF EXISTS {}", build(place, &member.into).sql());
             session.batch_execute(&drop).await.map_err(refused)?;
+            let forget = "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND copy = $2";
+            session.execute(forget, &[&route, &member.into]).await.map_err(refused)?;
         }
         let write = "INSERT INTO rowcast.member \
             (route, copy, entity, definition, state, start, log) VALUES ($1, $2, $3, $4, $5, $6, $7) \

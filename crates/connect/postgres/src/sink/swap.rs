@@ -5,8 +5,9 @@
 //! written, the others are not touched. Readers see the old rows until the commit.
 
 use super::checkpoint::Place;
+use super::ensure::BUILD_GONE;
 use super::errors::Who;
-use super::member::{build, elsewhere, roll};
+use super::member::{build, elsewhere, remember, roll};
 use super::table::{Table, TableName};
 use super::{fit, parked, targets};
 use crate::connect::Session;
@@ -62,7 +63,7 @@ pub(super) async fn join(
         let drop = format!("DROP TABLE {}", swap.build);
         session.batch_execute(&drop).await.map_err(refused)?;
     }
-    let live = "UPDATE rowcast.member SET state = 'live', updated_at = now() \
+    let live = "UPDATE rowcast.member SET state = 'live', build = NULL, updated_at = now() \
                 WHERE route = $1 AND state IN ('direct', 'beside')";
     session.execute(live, &[&place.key(Lane::Main)]).await.map_err(refused)?;
     parked::join(session, place).await.map_err(refused)?;
@@ -119,13 +120,12 @@ async fn prepare(
     let name = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
     let build = build(place, &shape.into);
     let Some(built) = Table::find(session, &build, who).await? else {
-        let what = format!("the table {} in which it was built is gone", build.sql());
-        let side = place.key(Lane::Side).replace('\'', "''");
-        let help = format!(
-            "run: DELETE FROM rowcast.checkpoint WHERE route = '{side}', and it is built once more"
-        );
-        return Err(who.schema(&name.sql(), what, help));
+        return Err(who.unreachable(BUILD_GONE));
     };
+    // Another table in its place would take the copy's rows with it.
+    if !remember(session, &shape.into, built.oid, who).await? {
+        return Err(who.unreachable(BUILD_GONE));
+    }
     let refused = |e| who.statement("preparing a swap", e);
     session.batch_execute(&format!("ANALYZE {}", build.sql())).await.map_err(refused)?;
     let shape = narrowed(shape, &built);

@@ -4,12 +4,11 @@
 
 mod outlet;
 mod pulse;
+mod tables;
 
 use super::assemble::{Assembler, Filled};
-use super::flow::{Flow, Known, LookUp, PREFIX, Step, Stop};
-use super::pgoutput::Relation;
+use super::flow::{Flow, LookUp, PREFIX, Step, Stop};
 use super::prepare::{Prepare, Prepared};
-use super::reshape;
 use super::snapshot::{Chunk, Failure};
 use super::trouble::Trouble;
 use super::wire::{Purpose, Wire, frame};
@@ -152,6 +151,8 @@ struct Capture<'a> {
     fresh: bool,
     words: Vec<Snapshot>,
     progress: Vec<Snapshot>,
+    /// What the catalog said of all tables when they were looked at last.
+    looked: Option<String>,
     last_read: usize,
     gathering: Option<Instant>,
     moved: Option<Instant>,
@@ -178,6 +179,7 @@ impl<'a> Capture<'a> {
             fresh: prepared.fresh,
             words: prepared.words,
             progress,
+            looked: None,
             last_read: 0,
             gathering: None,
             moved: None,
@@ -316,42 +318,6 @@ impl<'a> Capture<'a> {
                 other => return Ok((used, Some(other))),
             }
         }
-    }
-
-    async fn relation(&mut self, relation: Relation) -> Result<(), Stop> {
-        let entities: Vec<usize> =
-            (0..self.tables.len()).filter(|i| self.tables[*i].oid == relation.oid).collect();
-        let again = self.flow.relations.contains_key(&relation.oid);
-        if let Some(&first) = entities.first() {
-            let known = reshape::Question {
-                trouble: &self.flow.trouble,
-                relation: &relation,
-                table: &self.tables[first],
-                again,
-                xid: self.flow.xid,
-            };
-            let sql = self.task.sql(&mut self.sql).await?;
-            let (table, strangers) = known.ask(sql).await?;
-            let commit = self.flow.assembler.commit().unwrap_or_default();
-            for &entity in &entities {
-                let publish = &self.task.spec.entities[entity];
-                match super::shape::of_relation(&relation, &table, &strangers, publish) {
-                    Ok(shape) => self.flow.assembler.reshape(entity, shape, commit),
-                    Err(unfit) => {
-                        let error = self.flow.trouble.unfit(publish, &unfit);
-                        // What came before is good, and the next start will not pass this place.
-                        if !self.flow.assembler.is_empty() {
-                            self.hand_out().await?;
-                        }
-                        return Err(error.into());
-                    }
-                }
-                self.tables[entity] = table.clone();
-            }
-        }
-        let columns = relation.columns.into_iter().map(|c| c.name).collect();
-        self.flow.relations.insert(relation.oid, Known { columns, entities });
-        Ok(())
     }
 
     async fn look_up(&mut self, wanted: LookUp) -> Result<Filled, Stop> {

@@ -10,6 +10,10 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableColumn {
     pub(crate) name: String,
+    /// Its number in the table, which a later column of the same name does not get.
+    pub(crate) number: u32,
+    /// The transaction that last changed what the catalog says of it.
+    pub(crate) changed: u32,
     pub(crate) type_oid: u32,
     pub(crate) type_modifier: i32,
     /// The type as SQL reads it back under an empty search path.
@@ -36,6 +40,9 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) oid: u32,
+    /// Names the files that hold its rows: another number when they were written anew, be it with
+    /// other values or with the same ones.
+    pub(crate) file: i64,
     pub(crate) schema: String,
     pub(crate) name: String,
     /// `r` for a plain one, `p` for the root of a partitioned one, and others.
@@ -91,6 +98,23 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// [`Table::file`] in a query that has `pg_class c`. A partitioned root has only its partitions' files.
+pub(crate) const FILE: &str = "CASE WHEN c.relkind = 'p' THEN coalesce((\
+     SELECT sum(l.relfilenode::bigint) FROM pg_partition_tree(c.oid) t \
+     JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf), 0)::bigint ELSE c.relfilenode::bigint END";
+
+/// The same at this moment, whatever snapshot the transaction has.
+pub(crate) async fn file_now(wire: &mut Wire, oid: u32) -> Result<i64, WireError> {
+    let sql = format!(
+        "SELECT CASE WHEN c.relkind = 'p' THEN coalesce((\
+           SELECT sum(pg_relation_filenode(t.relid)::bigint) FROM pg_partition_tree(c.oid) t \
+           WHERE t.isleaf), 0)::bigint ELSE pg_relation_filenode(c.oid)::bigint END \
+         FROM pg_class c WHERE c.oid = {oid}"
+    );
+    let rows = wire.query(&sql).await?;
+    Ok(rows.first().map_or(0, |row| number(row, 0)))
+}
+
 /// Which tables to look at.
 pub(crate) enum Which<'a> {
     /// These, by schema and name.
@@ -134,7 +158,7 @@ pub(crate) async fn tables(wire: &mut Wire, which: Which<'_>) -> Result<Vec<Tabl
                           WHERE t.isleaf)::bigint \
                      WHEN c.reltuples >= 0 THEN c.reltuples::bigint END, \
                 has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), \
-                pg_get_userbyid(c.relowner), row_security_active(c.oid) \
+                pg_get_userbyid(c.relowner), row_security_active(c.oid), {FILE} \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {} ORDER BY 2, 3",
         which.condition()
@@ -191,6 +215,7 @@ fn table(row: &Row) -> Table {
         may_own: is(row, 10),
         owner: text(row, 11),
         hides_rows: is(row, 12),
+        file: number(row, 13),
         columns: vec![],
         indexes: vec![],
     }
@@ -207,7 +232,7 @@ fn columns_sql(oids: &[u32]) -> String {
                           JOIN pg_attribute p ON p.attrelid = l.relid AND p.attname = a.attname \
                           WHERE p.atthasmissing LIMIT 1) END, \
                 CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
-                {} \
+                {}, a.attnum, a.xmin \
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
          JOIN pg_type t ON t.oid = a.atttypid {} \
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
@@ -222,6 +247,8 @@ fn columns_sql(oids: &[u32]) -> String {
 fn column(row: &Row) -> TableColumn {
     TableColumn {
         name: text(row, 1),
+        number: number(row, 11),
+        changed: number(row, 12),
         type_oid: number(row, 2),
         type_modifier: text(row, 3).parse().unwrap_or(-1),
         native: text(row, 4),

@@ -3,7 +3,7 @@
 //! missing in the rows that were read before, and one that is masked otherwise is there as it must
 //! not be any more. A masked key is sealed: what the log holds of it is no clear value.
 
-use super::catalog::Table;
+use super::catalog::{Table, TableColumn};
 use super::shape::Shape;
 use bytes::Bytes;
 use rowcast_core::{MaskKey, Publish, Row, RowWriter, Snapshot, Value};
@@ -21,6 +21,90 @@ pub(crate) struct Cursor {
     pub(crate) key: Vec<String>,
     /// Their values in the last row that is in the log.
     pub(crate) after: Vec<Vec<u8>>,
+    /// What the table was like; `None` when an earlier Rowcast wrote the note.
+    pub(crate) made: Option<Made>,
+}
+
+/// What tells whether rows got other values without the stream saying so: an `ALTER TABLE` that
+/// writes a table anew is no change of its rows to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// [`Table::file`].
+    file: i64,
+    columns: Vec<MadeColumn>,
+}
+
+/// A column as the catalog had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MadeColumn {
+    number: u32,
+    changed: u32,
+    name: String,
+}
+
+impl Made {
+    fn of(table: &Table) -> Self {
+        let plain = table.columns.iter().filter(|c| c.generated.is_none());
+        let column = |c: &TableColumn| MadeColumn {
+            number: c.number,
+            changed: c.changed,
+            name: c.name.clone(),
+        };
+        Self { file: table.file, columns: plain.map(column).collect() }
+    }
+
+    /// [`Table::file`].
+    pub(crate) fn file(&self) -> i64 {
+        self.file
+    }
+
+    /// Whether the log's rows have the values that the column has in the table now, those that the
+    /// stream brings set aside.
+    fn knows(&self, table: &Table, column: &TableColumn) -> bool {
+        let anew = self.file != table.file;
+        match self.columns.iter().find(|c| c.name == column.name) {
+            // Of another number it is another column. One that was changed while the table was
+            // written anew may have been computed (`ALTER COLUMN … TYPE … USING …`).
+            Some(known) => {
+                known.number == column.number && !(anew && known.changed != column.changed)
+            }
+            // A new column holds its default in old rows, which the schema says; not when that was
+            // computed for each row. A renamed one is not new.
+            None => {
+                let newest = self.columns.iter().map(|c| c.number).max().unwrap_or(0);
+                column.number > newest && !(anew && column.fill.is_none())
+            }
+        }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut row = RowWriter::new(&mut bytes);
+        row.push(Value::Integer(self.file));
+        for column in &self.columns {
+            row.push(Value::Integer(i64::from(column.number)));
+            row.push(Value::Integer(i64::from(column.changed)));
+            row.push(Value::Text(column.name.as_bytes()));
+        }
+        bytes
+    }
+
+    fn read(row: &[u8]) -> Option<Self> {
+        let mut values = Vec::new();
+        Row(row).unpack(&mut values).ok()?;
+        let (&Value::Integer(file), columns) = values.split_first()? else { return None };
+        let column = |c: &[Value<'_>]| match *c {
+            [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
+                Some(MadeColumn {
+                    number: u32::try_from(number).ok()?,
+                    changed: u32::try_from(changed).ok()?,
+                    name: String::from_utf8(name.to_vec()).ok()?,
+                })
+            }
+            _ => None,
+        };
+        Some(Self { file, columns: columns.chunks(3).map(column).collect::<Option<_>>()? })
+    }
 }
 
 impl Cursor {
@@ -33,7 +117,8 @@ impl Cursor {
         let masks = &publish.masks;
         let note = |(field, _): (&str, _)| Some((field.to_string(), masks.note(field)?));
         let masks = masks.fields().filter_map(note).collect();
-        Self { oid: table.oid, fields, masks, key: Vec::new(), after: Vec::new() }
+        let made = Some(Made::of(table));
+        Self { oid: table.oid, fields, masks, key: Vec::new(), after: Vec::new(), made }
     }
 
     pub(crate) fn write(&self) -> Bytes {
@@ -52,10 +137,13 @@ impl Cursor {
         row.push(fields.as_deref().map_or(Value::Null, Value::Blob));
         row.push(Value::Blob(&key));
         row.push(Value::Blob(&after));
-        // An entity without masks keeps the form that it had before there were any.
-        if !self.masks.is_empty() {
+        // What came later is left out where there is none of it, as it was before.
+        if !self.masks.is_empty() || self.made.is_some() {
             let masks = self.masks.iter().flat_map(|(field, note)| [field, note]);
             row.push(Value::Blob(&texts(&mut masks.map(|t| t.as_bytes()))));
+        }
+        if let Some(made) = &self.made {
+            row.push(Value::Blob(&made.write()));
         }
         bytes.into()
     }
@@ -64,14 +152,17 @@ impl Cursor {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut values = Vec::new();
         Row(bytes).unpack(&mut values).ok()?;
-        let (&[Value::Integer(oid), fields, Value::Blob(key), Value::Blob(after)], masks) =
+        let (&[Value::Integer(oid), fields, Value::Blob(key), Value::Blob(after)], later) =
             values.split_first_chunk::<4>()?
         else {
             return None;
         };
-        let masks = match masks {
-            [] => vec![],
-            [Value::Blob(masks)] => pairs(names(masks)?),
+        let (masks, made) = match later {
+            [] => (vec![], None),
+            [Value::Blob(masks)] => (pairs(names(masks)?), None),
+            [Value::Blob(masks), Value::Blob(made)] => {
+                (pairs(names(masks)?), Some(Made::read(made)?))
+            }
             _ => return None,
         };
         let fields = match fields {
@@ -81,7 +172,7 @@ impl Cursor {
         };
         let oid = u32::try_from(oid).ok()?;
         let after = texts(after)?.into_iter().map(<[u8]>::to_vec).collect();
-        Some(Self { oid, fields, masks, key: names(key)?, after })
+        Some(Self { oid, fields, masks, key: names(key)?, after, made })
     }
 
     /// Whether the rows that the log holds do for `table` as it is published now.
@@ -89,8 +180,21 @@ impl Cursor {
         let published = |name: &String| self.fields.as_ref().is_none_or(|f| f.contains(name));
         let noted = |name: &str| self.masks.iter().find(|(n, _)| n == name).map(|(_, note)| note);
         let masked_alike = |name: &str| noted(name) == publish.masks.note(name).as_ref();
+        let knows = |name: &str| match (&self.made, table.column(name)) {
+            (Some(made), Some(column)) => made.knows(table, column),
+            _ => true,
+        };
         let mut columns = shape.schema.columns.iter();
-        self.oid == table.oid && columns.all(|c| published(&c.name) && masked_alike(&c.name))
+        self.oid == table.oid
+            && self.has_key_of(shape)
+            && columns.all(|c| published(&c.name) && masked_alike(&c.name) && knows(&c.name))
+    }
+
+    /// Whether rows are told apart by the same columns as when they were read.
+    fn has_key_of(&self, shape: &Shape) -> bool {
+        let is = |k: usize| self.key.contains(&shape.schema.columns[k].name);
+        let key = shape.schema.key();
+        self.key.is_empty() || (key.len() == self.key.len() && key.into_iter().all(is))
     }
 
     /// Remembers the key of a row, in clear or sealed.
@@ -125,16 +229,17 @@ pub(crate) fn seal(shape: &Shape, publish: &Publish) -> Option<MaskKey> {
     key.any(|k| shape.mask(k).is_some()).then(|| publish.masks.key().cloned()).flatten()
 }
 
-/// The word on an entity that is complete but published with fewer fields than before: from here on
-/// the others miss changes, so publishing them again later has to read them again. What was masked
-/// of them is forgotten with them.
-pub(crate) fn narrowed(known: &Snapshot, table: &Table, publish: &Publish) -> Option<Snapshot> {
+/// The word on an entity that is complete, when there is news: it is published with fewer fields
+/// than before, so the others miss changes from here on and publishing them again later has to read
+/// them again (what was masked of them is forgotten with them); or its table was altered in a way that
+/// the log's rows bear, and the next time it is compared with what it is now.
+pub(crate) fn news(known: &Snapshot, table: &Table, publish: &Publish) -> Option<Snapshot> {
     let old = Cursor::read(&known.cursor)?;
-    let Cursor { fields, masks, .. } = Cursor::begin(table, publish);
-    if old.fields == fields && old.masks == masks {
+    let Cursor { fields, masks, made, .. } = Cursor::begin(table, publish);
+    if old.fields == fields && old.masks == masks && old.made == made {
         return None;
     }
-    Some(Snapshot { cursor: Cursor { fields, masks, ..old }.write(), ..known.clone() })
+    Some(Snapshot { cursor: Cursor { fields, masks, made, ..old }.write(), ..known.clone() })
 }
 
 fn texts(row: &[u8]) -> Option<Vec<&[u8]>> {
@@ -166,9 +271,22 @@ mod tests {
             masks: vec![("ü".into(), "sha256 00ff".into()), ("z".into(), "null".into())],
             key: vec!["a".into()],
             after: vec![b"7'\xff".to_vec()],
+            made: Some(Made {
+                file: 1 << 40,
+                columns: vec![MadeColumn { number: 1, changed: u32::MAX, name: "ü".into() }],
+            }),
         };
+        let early = Cursor { made: None, ..cursor.clone() };
+        assert_eq!(Cursor::read(&early.write()), Some(early));
         assert_eq!(Cursor::read(&cursor.write()), Some(cursor.clone()));
-        let all = Cursor { fields: None, masks: vec![], key: vec![], after: vec![], ..cursor };
+        let all = Cursor {
+            fields: None,
+            masks: vec![],
+            key: vec![],
+            after: vec![],
+            made: None,
+            ..cursor
+        };
         assert_eq!(Cursor::read(&all.write()), Some(all.clone()));
         let mut sealed = all.clone();
         let seal = MaskKey::new(b"sixteen bytes and more").unwrap();

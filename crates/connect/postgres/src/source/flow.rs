@@ -190,11 +190,20 @@ impl Flow {
         }
         for i in 0..known.entities.len() {
             let entity = self.relations[&relation].entities[i];
+            if self.skips(entity, self.assembler.commit().unwrap_or_default()) {
+                continue;
+            }
             let filled = filled.iter().find(|(e, _)| *e == entity).map(|(_, f)| f);
             self.assembler.change(entity, change, filled);
             self.remember(entity, change)?;
         }
         Ok(())
+    }
+
+    /// Whether a change is none of an entity's story any more: the entity is read again, and the
+    /// reading shows what commits before it did.
+    pub(crate) fn skips(&self, entity: usize, commit: u64) -> bool {
+        self.snapshot.as_ref().is_some_and(|s| s.replaces(entity) && commit < s.at)
     }
 
     /// Remembers the keys that a commit from L on touches, so that their rows are dropped.
@@ -229,6 +238,7 @@ impl Flow {
             .iter()
             .filter_map(|r| self.relations.get(r))
             .flat_map(|k| k.entities.iter().copied())
+            .filter(|e| !self.skips(*e, self.assembler.commit().unwrap_or_default()))
             .collect();
         for entity in entities {
             self.assembler.change(entity, Change::Truncate, None);
@@ -259,7 +269,10 @@ impl Flow {
         let known = self.relations.get(&relation)?;
         let commit = self.assembler.commit()?;
         for &entity in &known.entities {
-            if !snapshot.copies(entity) || filled.iter().any(|(e, _)| *e == entity) {
+            if !snapshot.copies(entity)
+                || self.skips(entity, commit)
+                || filled.iter().any(|(e, _)| *e == entity)
+            {
                 continue;
             }
             let parts = &self.assembler.shape(entity).parts;

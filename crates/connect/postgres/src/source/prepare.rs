@@ -2,7 +2,7 @@
 //! and refuse whatever would lose or repeat a change.
 
 use super::catalog::{self, Table, Which};
-use super::cursor::{Cursor, narrowed};
+use super::cursor::{Cursor, news};
 use super::publication::{self, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
@@ -53,6 +53,8 @@ struct Known<'a> {
     name: &'a str,
     server: &'a Server,
     snapshots: &'a [Snapshot],
+    /// Oids of tables whose changes the server was not told to stream, so some may be missing.
+    unseen: Vec<u32>,
 }
 
 /// Where a published table is: its schema and its name. A bare name lies in `public`.
@@ -66,7 +68,7 @@ pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
 }
 
 /// What has to be said of entities that are complete and will not be read again.
-fn words(
+pub(super) fn words(
     entities: &[Publish],
     tables: &[Table],
     shapes: &[Shape],
@@ -75,7 +77,7 @@ fn words(
     let word = |(i, publish): (usize, &Publish)| {
         let known = known.iter().find(|s| s.entity == publish.entity && s.done)?;
         let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i], publish);
-        serves.then(|| narrowed(known, &tables[i], publish)).flatten()
+        serves.then(|| news(known, &tables[i], publish)).flatten()
     };
     entities.iter().enumerate().filter_map(word).collect()
 }
@@ -101,8 +103,9 @@ impl Prepare<'_> {
         let identity = identity(&server, &name);
         let resume = match start {
             Start::After(resume) => {
-                let released = publication::was_released(found.as_ref());
-                self.same_history(identity, &name, (slot.as_ref(), released), resume)?;
+                let gap = publication::gap(found.as_ref());
+                self.same_history(identity, &name, (slot.as_ref(), gap), resume)?;
+                publication::forget_gap(&mut sql, &name, found.as_ref()).await;
                 Some(resume)
             }
             Start::Beginning | Start::Afresh => None,
@@ -116,7 +119,11 @@ impl Prepare<'_> {
         let fresh = *start == Start::Afresh;
         let made = match resume {
             Some(_) => None,
-            None => Some(self.make_slot(&mut sql, &mut stream, &name, &server).await?),
+            None => {
+                // Until the log has the new history, it has to be known what became of the old one.
+                let gap = publication::gap(found.as_ref());
+                Some(self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?)
+            }
         };
         let position = match (resume, &made) {
             (Some(resume), _) => resume.position,
@@ -127,7 +134,9 @@ impl Prepare<'_> {
             (None, None) => return Err(self.trouble.bug("a start without a slot")),
         };
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
-        let known = Known { name: &name, server: &server, snapshots };
+        let unseen = tables.iter().map(|t| t.oid);
+        let unseen = unseen.filter(|oid| found.as_ref().is_none_or(|p| !p.holds(*oid))).collect();
+        let known = Known { name: &name, server: &server, snapshots, unseen };
         let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
         let words = words(&self.spec.entities, &tables, &shapes, snapshots);
         self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
@@ -256,10 +265,12 @@ impl Prepare<'_> {
         &self,
         identity: u64,
         name: &str,
-        (slot, released): (Option<&Slot>, bool),
+        (slot, gap): (Option<&Slot>, Option<Point>),
         resume: &Resume,
     ) -> Result<(), SourceError> {
         let epoch = |what: String| Err(self.trouble.epoch(what));
+        // Only whoever logs the history that was released has this gap.
+        let released = gap == Some(Point::Lsn(resume.position.epoch.birth));
         if resume.position.epoch.identity != identity
             || !matches!(resume.position.point, Point::Lsn(_))
         {
@@ -269,10 +280,7 @@ impl Prepare<'_> {
         }
         let Some(slot) = slot else {
             if released {
-                return epoch(format!(
-                    "replication slot {name} kept more than its `retain` limit and was dropped, so \
-                     the server's disk is safe and what came since is not captured"
-                ));
+                return Err(self.trouble.released(name));
             }
             return epoch(format!("replication slot {name} is gone, and with it what it kept"));
         };
@@ -287,6 +295,8 @@ impl Prepare<'_> {
         }
         match slot.confirmed {
             Some(confirmed) if confirmed.value() <= resume.position.point.value() => Ok(()),
+            // A new one was begun, and the log never heard of it.
+            _ if released => Err(self.trouble.released(name)),
             _ => epoch(format!(
                 "replication slot {name} was made anew or moved on to {}, past {}, where the event \
                  log ends",
@@ -319,13 +329,13 @@ impl Prepare<'_> {
         sql: &mut Wire,
         stream: &mut Wire,
         name: &str,
-        server: &Server,
+        (server, gap): (&Server, Option<Point>),
     ) -> Result<Exported, SourceError> {
-        publication::note(sql, name, None).await;
+        publication::note(sql, name, None, gap).await;
         let made = slot::create(stream, name, Life::Permanent, server.version);
         let made = told_when_slow(name, made).await;
         let made = made.map_err(|e| self.trouble.wire("the replication slot cannot be made", e))?;
-        publication::note(sql, name, Some(made.consistent)).await;
+        publication::note(sql, name, Some(made.consistent), gap).await;
         Ok(made)
     }
 
@@ -342,7 +352,10 @@ impl Prepare<'_> {
         made: Option<Exported>,
     ) -> Result<Option<Snapshotting>, SourceError> {
         let entities = &self.spec.entities;
-        if snapshot::todo(entities, tables, shapes, known.snapshots).is_empty() {
+        let todo = |tables: &[Table], shapes: &[Shape]| {
+            snapshot::todo(entities, (tables, shapes), known.snapshots, &known.unseen)
+        };
+        if todo(tables, shapes).is_empty() {
             return Ok(None);
         }
         let mut beside = None;
@@ -362,7 +375,7 @@ impl Prepare<'_> {
         if !tables.iter().map(|t| t.oid).eq(before) {
             return Err(self.trouble.lost("a table was made anew while capture began"));
         }
-        let todo = snapshot::todo(entities, tables, shapes, known.snapshots);
+        let todo = todo(tables, shapes);
         let snapshot = Snapshotting::open(self, view, todo, &made).await?;
         drop(beside);
         Ok(Some(snapshot))

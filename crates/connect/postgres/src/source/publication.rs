@@ -57,6 +57,11 @@ impl Publication {
         }))
     }
 
+    /// Whether the table's changes are in the stream, all of them.
+    pub(crate) fn holds(&self, oid: u32) -> bool {
+        self.whole && !self.cut && (self.all_tables || self.tables.contains(&oid))
+    }
+
     /// Statements that make the publication `name` what it has to be, given what is there.
     pub(crate) fn statements(found: Option<&Self>, name: &str, tables: &[Table]) -> Vec<String> {
         let name = quote(name);
@@ -105,28 +110,49 @@ pub(crate) async fn ensure(
 
 const BEGUN: &str = "rowcast: slot begun";
 const BORN: &str = "rowcast: slot born at ";
-const RELEASED: &str = "rowcast: slot released over its limit";
+const RELEASED: &str = "rowcast: slot released";
+/// Follows any of them, with the birth of the history that a release ended: whoever logs that
+/// history has the gap, and nobody else.
+const GAP: &str = "; over its limit, the history ended that was born at ";
 
 /// Notes that a slot is about to be made, or where it was born. Who may not write the note goes
 /// without: all that is lost is that a crash within the next seconds has to be mended by hand.
-pub(crate) async fn note(wire: &mut Wire, name: &str, born: Option<Point>) {
-    comment(wire, name, &born.map_or(BEGUN.to_string(), |lsn| format!("{BORN}{lsn}"))).await;
+pub(crate) async fn note(wire: &mut Wire, name: &str, born: Option<Point>, gap: Option<Point>) {
+    let comment = born.map_or(BEGUN.to_string(), |lsn| format!("{BORN}{lsn}"));
+    let _ = say(wire, name, &with_gap(comment, gap)).await;
 }
 
-/// Notes that the slot was dropped because it kept more than it may.
-pub(crate) async fn note_released(wire: &mut Wire, name: &str) {
-    comment(wire, name, RELEASED).await;
+/// Notes that the slot is dropped because it kept more than it may; says whether it is written.
+pub(crate) async fn note_released(wire: &mut Wire, name: &str, born: Point) -> bool {
+    say(wire, name, &with_gap(RELEASED.into(), Some(born))).await
 }
 
-/// Whether the slot that is gone was dropped because it kept more than it may.
-pub(crate) fn was_released(publication: Option<&Publication>) -> bool {
-    publication.is_some_and(|p| p.comment.as_deref() == Some(RELEASED))
+/// Forgets a release: the log holds a later history, or the slot is still there.
+pub(crate) async fn forget_gap(wire: &mut Wire, name: &str, publication: Option<&Publication>) {
+    let comment = publication.and_then(|p| p.comment.as_deref());
+    if let Some((before, _)) = comment.and_then(|c| c.split_once(GAP)) {
+        say(wire, name, before).await;
+    }
 }
 
-async fn comment(wire: &mut Wire, name: &str, comment: &str) {
+/// The birth of the history that a release ended, if one did.
+pub(crate) fn gap(publication: Option<&Publication>) -> Option<Point> {
+    let comment = publication?.comment.as_deref()?;
+    comment.split_once(GAP)?.1.parse().ok()
+}
+
+fn with_gap(comment: String, gap: Option<Point>) -> String {
+    gap.map_or(comment.clone(), |born| format!("{comment}{GAP}{born}"))
+}
+
+async fn say(wire: &mut Wire, name: &str, comment: &str) -> bool {
     let sql = format!("COMMENT ON PUBLICATION {} IS {}", quote(name), literal(comment));
-    if let Err(error) = wire.query(&sql).await {
-        tracing::debug!(publication = name, %error, "no note at the publication");
+    match wire.query(&sql).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(publication = name, %error, "no note at the publication");
+            false
+        }
     }
 }
 
@@ -138,7 +164,7 @@ async fn comment(wire: &mut Wire, name: &str, comment: &str) {
 /// that was lost with its directory has confirmed more, within seconds of its first start.
 pub(crate) fn never_used(publication: Option<&Publication>, confirmed: Option<Point>) -> bool {
     let comment = publication.and_then(|p| p.comment.as_deref());
-    match comment {
+    match comment.map(|c| c.split_once(GAP).map_or(c, |(before, _)| before)) {
         Some(BEGUN) => true,
         Some(comment) => {
             let born = comment.strip_prefix(BORN).and_then(|lsn| lsn.parse().ok());
@@ -172,6 +198,17 @@ mod tests {
         assert!(never_used(Some(&publication(BEGUN)), None));
         assert!(!never_used(Some(&publication("mine")), at("0/16B3740")));
         assert!(!never_used(None, at("0/16B3740")));
+    }
+
+    #[test]
+    fn a_note_says_which_history_a_release_ended() {
+        let at = |lsn: &str| lsn.parse::<Point>().unwrap();
+        let born = with_gap("rowcast: slot born at 0/20".into(), Some(at("0/10")));
+        let noted = publication(&born);
+        assert_eq!(gap(Some(&noted)), Some(at("0/10")));
+        assert!(never_used(Some(&noted), Some(at("0/20"))));
+        assert!(never_used(Some(&publication(&with_gap(BEGUN.into(), Some(at("0/10"))))), None));
+        assert_eq!(gap(Some(&publication("rowcast: slot born at 0/20"))), None);
     }
 
     #[test]

@@ -25,17 +25,22 @@ const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
 impl Question<'_> {
+    /// Whether what we know may be wrong. What fits is not asked for, which spares a start with many
+    /// tables a question for each.
+    pub(crate) fn asks(&self) -> bool {
+        let sent = self.table.columns.iter().filter(|c| c.generated.is_none()).count();
+        let fits =
+            sent == self.relation.columns.len() && strangers(self.relation, self.table).is_empty();
+        !fits || self.again
+    }
+
     /// The table as the catalog has it, and the types of the columns that it has no longer or not
-    /// this way. Asks nothing when what we know fits, which spares a start with many tables a
-    /// question for each.
+    /// this way.
     pub(crate) async fn ask(
         &self,
         sql: &mut Wire,
     ) -> Result<(Table, Vec<(String, Kind)>), SourceError> {
-        let sent = self.table.columns.iter().filter(|c| c.generated.is_none()).count();
-        let fits =
-            sent == self.relation.columns.len() && strangers(self.relation, self.table).is_empty();
-        if fits && !self.again {
+        if !self.asks() {
             return Ok((self.table.clone(), vec![]));
         }
         self.until_visible(sql).await?;

@@ -148,6 +148,8 @@ pub(crate) fn of_relation(
                     strangers.next().cloned().unwrap_or(("???".into(), Kind::Other));
                 TableColumn {
                     name: c.name.clone(),
+                    number: 0,
+                    changed: 0,
                     type_oid: c.type_oid,
                     type_modifier: c.type_modifier,
                     native,

@@ -68,16 +68,17 @@ pub(crate) struct Todo {
 /// What the log lacks.
 pub(crate) fn todo(
     entities: &[Publish],
-    tables: &[Table],
-    shapes: &[Shape],
+    (tables, shapes): (&[Table], &[Shape]),
     snapshots: &[Snapshot],
+    unseen: &[u32],
 ) -> Vec<Todo> {
     let mut todo = Vec::new();
     for (entity, publish) in entities.iter().enumerate() {
         let known = snapshots.iter().find(|s| s.entity == publish.entity);
         let (table, shape) = (&tables[entity], &shapes[entity]);
         let cursor = known.and_then(|s| Cursor::read(&s.cursor));
-        let replaces = cursor.as_ref().is_some_and(|c| !c.serves(table, shape, publish));
+        let serves = |c: &Cursor| c.serves(table, shape, publish) && !unseen.contains(&table.oid);
+        let replaces = cursor.as_ref().is_some_and(|c| !serves(c));
         if !replaces && known.is_some_and(|s| s.done) {
             continue;
         }
@@ -193,6 +194,8 @@ pub(crate) fn key_hash<'a>(
 struct Copying {
     /// Not through yet.
     active: bool,
+    /// It is read again.
+    replaces: bool,
     /// All rows that are still to come are gone by now.
     truncated: bool,
     table: String,
@@ -254,6 +257,7 @@ impl Snapshotting {
         for t in &todo {
             entities[t.entity] = Copying {
                 active: true,
+                replaces: t.replaces,
                 truncated: false,
                 table: t.table.clone(),
                 key: t.key.clone(),
@@ -292,6 +296,11 @@ impl Snapshotting {
     /// Whether rows of `entity` are still to come.
     pub(crate) fn copies(&self, entity: usize) -> bool {
         self.entities.get(entity).is_some_and(|e| e.active)
+    }
+
+    /// Whether the log was told that `entity` is read again: what it has of it is history.
+    pub(crate) fn replaces(&self, entity: usize) -> bool {
+        self.replaced.is_empty() && self.entities.get(entity).is_some_and(|e| e.replaces)
     }
 
     /// Remembers that a commit from L on touched a key. `false` when there is no more room.

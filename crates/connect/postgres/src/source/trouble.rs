@@ -62,6 +62,22 @@ impl Trouble {
         SourceError::Epoch { service: self.0.clone(), what: what.into(), help }
     }
 
+    /// The history that we ended ourselves.
+    pub(crate) fn released(&self, slot: &str) -> SourceError {
+        SourceError::Released {
+            service: self.0.clone(),
+            what: format!(
+                "replication slot {slot} kept more than its `retain` limit and was dropped, so the \
+                 server's disk is safe and what came since is not captured"
+            ),
+            help: format!(
+                "`action = \"release\"` in the service's `retain` begins a new history by itself; \
+                 without it run `rowcast run --resnapshot {}`",
+                self.0
+            ),
+        }
+    }
+
     /// Bytes that make no sense.
     pub(crate) fn data(&self, what: impl ToString) -> SourceError {
         SourceError::Data { service: self.0.clone(), what: what.to_string() }

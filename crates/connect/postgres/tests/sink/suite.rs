@@ -34,6 +34,16 @@ impl SinkHarness for Harness {
         self.server.sql(&self.name, &sql).await;
     }
 
+    async fn drop_builds(&self) {
+        let list = "SELECT format('DROP TABLE %I.%I', schemaname, tablename) FROM pg_tables \
+                    WHERE schemaname = 'rowcast' AND tablename LIKE 'build%'";
+        let builds = self.server.sql(&self.name, list).await;
+        assert!(!builds.is_empty());
+        for drop in builds {
+            self.server.sql(&self.name, drop[0].as_deref().unwrap()).await;
+        }
+    }
+
     async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>> {
         let found = format!("SELECT to_regclass('\"{table}\"') IS NOT NULL");
         if self.server.sql(&self.name, &found).await[0][0].as_deref() != Some("t") {

@@ -3,7 +3,7 @@
 use crate::support::{Harness, NAME};
 use rowcast_core::{Severity, SourceError, Start};
 use rowcast_testkit::postgres::Server;
-use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
+use rowcast_testkit::source_suite::{Capture, SourceHarness, Stopped, spec};
 
 const MIB: u64 = 1 << 20;
 
@@ -36,20 +36,78 @@ async fn what_a_slot_keeps_is_told_and_let_go_of() {
     let after = database.retained(&service).await.unwrap().unwrap();
     assert!(after.bytes >= before.bytes + MIB && after.behind >= before.behind + MIB, "{after:?}");
     assert!(after.bytes >= after.behind);
-    database.release(&service).await.unwrap();
+    let of = stopped.copies.position().map(|p| p.epoch);
+    database.release(&service, of).await.unwrap();
     assert_eq!((slots(&harness).await, database.retained(&service).await.unwrap()), (0, None));
     // Doing it again changes nothing.
-    database.release(&service).await.unwrap();
-    let after = Start::After(stopped.copies.resume());
-    let again = Capture::start(&harness, stopped.spec.clone(), after).await;
-    let Some(SourceError::Epoch { what, help, .. }) = again.err() else {
-        panic!("a history without its slot is refused");
-    };
+    database.release(&service, of).await.unwrap();
+    let error = refused(&harness, &stopped).await;
+    let SourceError::Released { what, help, .. } = error else { panic!("{error:?}") };
     assert!(what.contains("kept more than its `retain` limit"), "{what}");
     assert!(help.contains("rowcast run --resnapshot shop"), "{help}");
     let mut capture = stopped.start(Start::Afresh).await;
     capture.catch_up().await;
     capture.assert_same("t").await;
+}
+
+/// Why the old history cannot go on.
+async fn refused(harness: &Harness, old: &Stopped<'_>) -> SourceError {
+    loop {
+        let after = Start::After(old.copies.resume());
+        match Capture::start(harness, old.spec.clone(), after).await.err() {
+            // The last one is about to let go.
+            Some(SourceError::Busy { .. }) => {}
+            Some(error) => return error,
+            None => panic!("a history that has ended is refused"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_is_cut_short_anywhere_is_known_until_the_log_has_a_new_history() {
+    let harness = Harness::fresh().await;
+    let (service, database) = ("shop".parse().unwrap(), harness.database());
+    let stopped = captured(&harness).await.stop();
+    let of = stopped.copies.position().map(|p| p.epoch);
+    // Cut short before the slot was dropped: nothing is lost yet, so capture goes on, and what was
+    // noted is taken back.
+    let note = format!(
+        "COMMENT ON PUBLICATION rowcast_shop IS 'rowcast: slot released; over its limit, the \
+         history ended that was born at {}'",
+        rowcast_core::Point::Lsn(of.unwrap().birth)
+    );
+    harness.sql(&note).await;
+    let mut capture = stopped.go_on().await;
+    harness.sql("INSERT INTO t VALUES (2)").await;
+    capture.catch_up().await;
+    capture.assert_same("t").await;
+    let stopped = capture.stop();
+    harness.drop_slots().await;
+    let error = refused(&harness, &stopped).await;
+    assert!(matches!(error, SourceError::Epoch { .. }), "dropped by hand: {error:?}");
+    // Cut short after the drop, after the new slot, and after some of the new history.
+    database.release(&service, of).await.unwrap();
+    for batches in [0, 1, 2] {
+        let begun = Capture::start(&harness, stopped.spec.clone(), Start::Afresh).await;
+        let mut begun = begun.unwrap();
+        for _ in 0..batches {
+            begun.step().await;
+        }
+        drop(begun);
+        let error = refused(&harness, &stopped).await;
+        assert!(matches!(error, SourceError::Released { .. }), "{batches}: {error:?}");
+    }
+    let mut capture = stopped.start(Start::Afresh).await;
+    capture.catch_up().await;
+    let n = capture.batches.len();
+    let mut capture = capture.restart_after(n).await;
+    capture.catch_up().await;
+    capture.assert_same("t").await;
+    // What is lost from here on is no release of ours.
+    let stopped = capture.stop();
+    harness.drop_slots().await;
+    let error = refused(&harness, &stopped).await;
+    assert!(matches!(error, SourceError::Epoch { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -74,7 +132,7 @@ async fn a_question_survives_a_session_that_was_ended() {
 async fn a_slot_that_is_read_from_is_not_dropped() {
     let harness = Harness::fresh().await;
     let mut capture = captured(&harness).await;
-    let released = harness.database().release(&"shop".parse().unwrap()).await;
+    let released = harness.database().release(&"shop".parse().unwrap(), None).await;
     assert!(released.is_err());
     harness.sql("INSERT INTO t VALUES (2)").await;
     capture.catch_up().await;

@@ -5,17 +5,24 @@ use crate::file::sink_error;
 use crate::table::{self, Table};
 use rowcast_core::{
     Definition, Join, Lane, LogId, Mark, Member, Membership, Offset, Progress, Roll, RouteId,
-    Shape, SideMark, SinkError, quote,
+    ServiceName, Shape, SideMark, SinkError, quote,
 };
-use rusqlite::{Connection, Error, OptionalExtension, params};
+use rusqlite::{Connection, Error, OptionalExtension, TransactionBehavior, params};
 use std::collections::HashSet;
 
 pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
     c.execute_batch(
         "CREATE TABLE IF NOT EXISTS _rowcast_members (route TEXT NOT NULL, copy TEXT NOT NULL, \
          entity TEXT NOT NULL, definition TEXT NOT NULL, state TEXT NOT NULL, \
-         start INTEGER NOT NULL, log TEXT NOT NULL, PRIMARY KEY (route, copy)) WITHOUT ROWID",
-    )
+         start INTEGER NOT NULL, log TEXT NOT NULL, build TEXT, \
+         PRIMARY KEY (route, copy)) WITHOUT ROWID",
+    )?;
+    // A table that an earlier Rowcast made.
+    let there = Table::find(c, "_rowcast_members")?;
+    if there.is_some_and(|t| t.column("build").is_none()) {
+        c.execute_batch("ALTER TABLE _rowcast_members ADD COLUMN build TEXT")?;
+    }
+    Ok(())
 }
 
 /// The name of a lane's checkpoint.
@@ -36,6 +43,44 @@ pub(super) fn build(route: &RouteId, into: &str) -> String {
 pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>, Error> {
     let members = roll(c, route)?.members.into_iter();
     Ok(members.filter(|m| m.state == Membership::Beside).map(|m| m.into).collect())
+}
+
+/// Gives up a side lane of which somebody dropped a build table: what it held can only be built once
+/// more.
+pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Error> {
+    let main = key(route, Lane::Main);
+    let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state = 'beside' \
+                AND build NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')";
+    let lost: i64 = transaction.query_row(lost, [&main], |row| row.get(0))?;
+    if lost == 0 {
+        return Ok(());
+    }
+    tracing::warn!(
+        "route {route}: a table in which a copy was being built is gone: it is built once more"
+    );
+    for into in beside(&transaction, route)? {
+        let build = quote(&build(route, &into));
+        transaction.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
+    }
+    let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND state = 'beside'";
+    transaction.execute(forget, [&main])?;
+    let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
+    transaction.execute(end, [key(route, Lane::Side)])?;
+    transaction.commit()
+}
+
+/// Whether a build table was made before; then it must not be made again, empty as it is.
+pub(super) fn was_made(c: &Connection, build: &str) -> Result<bool, Error> {
+    let ask = "SELECT count(*) FROM _rowcast_members WHERE build = ?1";
+    c.query_row(ask, [build], |row| Ok(row.get::<_, i64>(0)? > 0))
+}
+
+/// Remembers the build table of a copy.
+pub(super) fn remember(c: &Connection, into: &str, build: &str) -> Result<(), Error> {
+    let set = "UPDATE _rowcast_members SET build = ?2 WHERE copy = ?1 AND state = 'beside'";
+    c.execute(set, [into, build])?;
+    Ok(())
 }
 
 pub(super) fn roll(c: &Connection, route: &RouteId) -> Result<Roll, Error> {
@@ -79,9 +124,14 @@ pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> 
         if (was == Some(Membership::Beside)) != (member.state == Membership::Beside) {
             let build = quote(&build(route, &member.into));
             c.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
+            let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND copy = ?2";
+            c.execute(forget, [&main, &member.into])?;
         }
         c.execute(
-            "INSERT OR REPLACE INTO _rowcast_members VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO _rowcast_members (route, copy, entity, definition, state, start, log) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (route, copy) DO UPDATE SET \
+             entity = excluded.entity, definition = excluded.definition, state = excluded.state, \
+             start = excluded.start, log = excluded.log",
             params![
                 main,
                 member.into,
@@ -130,29 +180,25 @@ pub(super) fn join(
     let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
     c.execute(end, [side]).map_err(refused)?;
     parked::join(c, route).map_err(refused)?;
-    let live = "UPDATE _rowcast_members SET state = 'live' \
+    let live = "UPDATE _rowcast_members SET state = 'live', build = NULL \
                 WHERE route = ?1 AND state IN ('direct', 'beside')";
     c.execute(live, [main]).map_err(refused)?;
     Ok(())
+}
+
+/// Why a side lane begins once more.
+pub(super) fn gone(service: &ServiceName) -> SinkError {
+    let source = "the table in which a copy was being built is gone".into();
+    SinkError::Unreachable { service: service.clone(), source }
 }
 
 /// Makes a copy's rows those of its build table: what is missing there goes, what is new or different
 /// is written, everything else is not touched.
 fn swap(c: &Connection, route: &RouteId, shape: &Shape) -> Result<(), SinkError> {
     let refused = |e| sink_error(&route.to, "swapping copies", e);
-    let misfit = |what: String, help: String| SinkError::Schema {
-        service: route.to.clone(),
-        table: shape.into.clone(),
-        what,
-        help,
-    };
     let build = build(route, &shape.into);
     let Some(built) = Table::find(c, &build).map_err(refused)? else {
-        let side = key(route, Lane::Side);
-        let help = format!(
-            "run: DELETE FROM _rowcast_checkpoint WHERE route = '{side}', and it is built once more"
-        );
-        return Err(misfit(format!("the table {build} in which it was built is gone"), help));
+        return Err(gone(&route.to));
     };
     let mut shape = shape.clone();
     let key: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].name.clone()).collect();

@@ -1,5 +1,6 @@
 //! Target tables: made when missing, compared when present, widened when columns came.
 
+use super::member;
 use super::values::stored;
 use crate::file::sink_error;
 use crate::table::{self, Table};
@@ -72,7 +73,16 @@ impl Targets {
                     let build = self.beside.get(&used.shape.into);
                     let shape =
                         build.map_or_else(|| used.shape.clone(), |b| beside(&used.shape, b));
+                    if let Some(build) = build {
+                        let missing = Table::find(c, build).map_err(refused)?.is_none();
+                        if missing && member::was_made(c, build).map_err(refused)? {
+                            return Err(member::gone(service));
+                        }
+                    }
                     let target = Arc::new(prepare(c, service, &shape)?);
+                    if let Some(build) = build {
+                        member::remember(c, &used.shape.into, build).map_err(refused)?;
+                    }
                     self.ready.insert(id, target.clone());
                     target
                 }

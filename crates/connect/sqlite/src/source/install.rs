@@ -86,6 +86,20 @@ pub(super) fn lost(service: &ServiceName, what: &str) -> SourceError {
     }
 }
 
+/// The history that we ended ourselves.
+fn released(service: &ServiceName) -> SourceError {
+    SourceError::Released {
+        service: service.clone(),
+        what: "more changes waited in the file than its `retain` limit allows, and they were let \
+               go of: what came since is not captured"
+            .into(),
+        help: format!(
+            "`action = \"release\"` in the service's `retain` begins a new history by itself; \
+             without it run `rowcast run --resnapshot {service}`"
+        ),
+    }
+}
+
 struct Install<'a> {
     connection: &'a Connection,
     spec: &'a SourceSpec,
@@ -110,10 +124,12 @@ impl Install<'_> {
         let Point::Sequence(next) = point else {
             return Err(lost(service, "the log follows another kind of database"));
         };
+        if ledger::was_released(self.connection, epoch).map_err(refused)? {
+            return Err(released(service));
+        }
         let found = ledger::identity(self.connection).map_err(refused)?;
         let Some(Identity { format, epoch: here, purged }) = found else {
-            let what = "the file holds no record of this capture: its tables were made anew, or \
-                        it was let go of because too much waited";
+            let what = "the file holds no record of this capture: its tables were made anew";
             return Err(lost(service, what));
         };
         if format != ledger::FORMAT {
@@ -143,6 +159,7 @@ impl Install<'_> {
             return Err(lost(service, &what));
         }
         ledger::make_tables(self.connection).map_err(refused)?;
+        ledger::forget_released(self.connection).map_err(refused)?;
         Ok((epoch, next))
     }
 

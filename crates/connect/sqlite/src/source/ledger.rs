@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS _rowcast_changes (
 CREATE INDEX IF NOT EXISTS _rowcast_maybe_gone ON _rowcast_changes (seq) WHERE op = 'G';
 ";
 
+/// The history that ended because too much waited, for as long as no log holds a later one.
+const RELEASED: &str = "
+CREATE TABLE IF NOT EXISTS _rowcast_released (identity INTEGER NOT NULL, birth INTEGER NOT NULL)";
+
 /// Number of this layout; a newer Rowcast reads it, an older one refuses.
 pub(super) const FORMAT: i64 = 1;
 
@@ -139,6 +143,40 @@ pub(super) fn identity(c: &Connection) -> Result<Option<Identity>, Error> {
         Ok(Identity { format: row.get(0)?, epoch, purged: row.get::<_, i64>(3)? as u64 })
     })
     .optional()
+}
+
+/// Notes that this history ended because the file was told to let go of what waited.
+pub(super) fn note_released(c: &Connection, epoch: Epoch) -> Result<(), Error> {
+    c.execute_batch(RELEASED)?;
+    c.execute("DELETE FROM _rowcast_released", [])?;
+    c.execute(
+        "INSERT INTO _rowcast_released VALUES (?1, ?2)",
+        params![epoch.identity as i64, epoch.birth as i64],
+    )?;
+    Ok(())
+}
+
+/// Whether it was this history that ended so.
+pub(super) fn was_released(c: &Connection, epoch: Epoch) -> Result<bool, Error> {
+    if !has_released(c)? {
+        return Ok(false);
+    }
+    let find = "SELECT count(*) FROM _rowcast_released WHERE identity = ?1 AND birth = ?2";
+    let known = params![epoch.identity as i64, epoch.birth as i64];
+    c.query_row(find, known, |row| Ok(row.get::<_, i64>(0)? > 0))
+}
+
+/// Forgets it: the log holds a later history.
+pub(super) fn forget_released(c: &Connection) -> Result<(), Error> {
+    if has_released(c)? {
+        c.execute_batch("DROP TABLE _rowcast_released")?;
+    }
+    Ok(())
+}
+
+fn has_released(c: &Connection) -> Result<bool, Error> {
+    let find = "SELECT count(*) FROM sqlite_schema WHERE name = '_rowcast_released'";
+    c.query_row(find, [], |row| Ok(row.get::<_, i64>(0)? > 0))
 }
 
 pub(super) fn set_identity(c: &Connection, service: &str, epoch: Epoch) -> Result<(), Error> {

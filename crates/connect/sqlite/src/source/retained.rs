@@ -1,6 +1,7 @@
 //! How much of a file is changes that wait to be captured, and how to let go of them.
 
 use super::ledger;
+use rowcast_core::{Epoch, Finding, ServiceName, Severity, quote};
 use rusqlite::{Connection, Error, TransactionBehavior};
 
 /// Changes whose size is looked at: the others are as large on average.
@@ -37,8 +38,8 @@ pub(crate) fn waiting(c: &mut Connection) -> Result<Option<u64>, Error> {
 }
 
 /// Takes triggers, changes and the record of the capture out of the file. Whoever goes on after the
-/// old history finds no record of it.
-pub(crate) fn release(c: &mut Connection) -> Result<(), Error> {
+/// old history finds that it ended.
+pub(crate) fn release(c: &mut Connection, of: Option<Epoch>) -> Result<(), Error> {
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !ledger::is_there(&transaction)? {
         return Ok(());
@@ -48,6 +49,35 @@ pub(crate) fn release(c: &mut Connection) -> Result<(), Error> {
     }
     ledger::forget_changes(&transaction)?;
     ledger::forget_read_captures(&transaction)?;
+    if let Some(epoch) = of {
+        ledger::note_released(&transaction, epoch)?;
+    }
     transaction.execute("DELETE FROM _rowcast_source", [])?;
     transaction.commit()
+}
+
+/// The triggers of a service that publishes nothing any more.
+pub(crate) fn left_behind(
+    c: &mut Connection,
+    service: &ServiceName,
+) -> Result<Option<Finding>, Error> {
+    let ours = "SELECT name FROM sqlite_schema WHERE type = 'trigger' \
+                AND name LIKE '\\_rowcast\\_%' ESCAPE '\\' ORDER BY name";
+    let mut ours = c.prepare(ours)?;
+    let triggers = ours.query_map([], |row| row.get::<_, String>(0))?;
+    let triggers = triggers.collect::<Result<Vec<_>, _>>()?;
+    if triggers.is_empty() {
+        return Ok(None);
+    }
+    let message = format!(
+        "{service} publishes nothing any more, but its triggers are there still, and every change goes \
+         on to be written to _rowcast_changes."
+    );
+    let help =
+        "Publish something again, or let go of it for good. The event log keeps what it has.";
+    let drop = triggers.iter().map(|t| format!("DROP TRIGGER {}", quote(t)));
+    let forget = ["DELETE FROM _rowcast_changes", "DELETE FROM _rowcast_source"];
+    let statements = drop.chain(forget.map(String::from)).collect();
+    let finding = Finding::new(Severity::Warning, "_rowcast_changes", message, help);
+    Ok(Some(finding.with_fix(false, statements)))
 }

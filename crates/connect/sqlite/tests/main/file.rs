@@ -105,6 +105,17 @@ impl SinkHarness for File {
         }
     }
 
+    async fn drop_builds(&self) {
+        let list = "SELECT name FROM sqlite_schema WHERE name LIKE '\\_rowcast\\_build%' ESCAPE '\\' \
+                    AND type = 'table'";
+        let builds = self.select(list);
+        assert!(!builds.is_empty());
+        for build in builds {
+            let build = rowcast_core::quote(build[0].as_deref().unwrap());
+            self.execute(&[&format!("DROP TABLE {build}")]).await;
+        }
+    }
+
     async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>> {
         let there = format!("SELECT 1 FROM sqlite_schema WHERE name = '{table}'");
         if self.select(&there).is_empty() {

@@ -26,23 +26,30 @@ async fn what_waits_in_a_file_is_told_and_let_go_of() {
     let after = database.retained(&service).await.unwrap().unwrap();
     let values = 5000 * 1000;
     assert!(after.bytes > before.bytes + values && after.bytes < 2 * values, "{after:?}");
-    database.release(&service).await.unwrap();
+    let of = stopped.copies.position().map(|p| p.epoch);
+    database.release(&service, of).await.unwrap();
     assert_eq!(database.retained(&service).await.unwrap(), None);
     let ours = "SELECT name FROM sqlite_schema WHERE type = 'trigger'";
     assert!(file.select(ours).is_empty(), "triggers go, so nothing waits any more");
     assert_eq!(file.select("SELECT count(*) FROM _rowcast_changes"), [[Some("0".to_string())]]);
-    database.release(&service).await.unwrap();
+    database.release(&service, of).await.unwrap();
     let harness: &dyn SourceHarness = &file;
     let resume = Start::After(stopped.copies.resume());
-    let again = Capture::start(harness, spec(harness, &["box"], 1 << 20), resume).await;
-    let Some(SourceError::Epoch { what, help, .. }) = again.err() else {
-        panic!("a history that was let go of is refused");
-    };
-    assert!(
-        what.contains("too much waited") && help.contains("--resnapshot shop"),
-        "{what}: {help}"
-    );
+    let spec = spec(harness, &["box"], 1 << 20);
+    let again = async || Capture::start(harness, spec.clone(), resume.clone()).await.err();
+    let told = |e: &SourceError| matches!(e, SourceError::Released { what, .. } if what.contains("`retain` limit"));
+    let error = again().await.expect("a history that was let go of is refused");
+    assert!(told(&error), "{error:?}");
+    // A new one begins, and its log never hears of it.
+    drop(Capture::start(harness, spec.clone(), Start::Afresh).await.unwrap());
+    let error = again().await.expect("it is refused still");
+    assert!(told(&error), "{error:?}");
     let mut capture = stopped.start(Start::Afresh).await;
     capture.catch_up().await;
     capture.assert_same("box").await;
+    // Once a log goes on in the new one, the old one is as foreign as any other.
+    let n = capture.batches.len();
+    drop(capture.restart_after(n).await);
+    let error = again().await.expect("it is another history");
+    assert!(matches!(error, SourceError::Epoch { .. }), "{error:?}");
 }

@@ -5,10 +5,12 @@ use super::{
     CONFIRM_WITHIN, Capture, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN, POSITION_EVERY,
     PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
 };
-use crate::source::catalog::literal;
+use crate::source::catalog::{FILE, literal};
+use crate::source::prepare::place;
+use crate::source::publication::slot_name;
 use crate::source::wire::{Wire, WireError};
 use bytes::{BufMut, BytesMut};
-use rowcast_core::{Point, SourceError};
+use rowcast_core::{Point, SourceSpec};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Seconds from 1970 to 2000, where the server's clock begins.
@@ -97,65 +99,89 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Moves an idle database's log on, and looks whether the published tables are still there.
+    /// Moves an idle database's log on, and looks whether the published tables are what they were.
     async fn heartbeat(&mut self) -> Result<(), Stop> {
-        let oids: Vec<_> = self.tables.iter().map(|t| t.oid.to_string()).collect();
-        let oids = format!("'{{{}}}'::oid[]", oids.join(","));
-        let question = async {
+        let question = question(&self.task.spec);
+        let asked = async {
             let wire = self.task.sql(&mut self.sql).await?;
-            beat(wire, &oids, self.wal).await.map_err(|e| self.flow.trouble.wire("no heartbeat", e))
+            let beat = beat(wire, &question, self.wal).await;
+            beat.map_err(|e| self.flow.trouble.wire("no heartbeat", e))
         };
-        match tokio::time::timeout(HEARTBEAT_WITHIN, question).await {
+        match tokio::time::timeout(HEARTBEAT_WITHIN, asked).await {
             Ok(Ok(beat)) => {
                 self.wal = beat.wal;
-                let gone = |t: &&super::super::catalog::Table| beat.missing.contains(&t.oid);
-                match self.tables.iter().find(gone).map(|t| t.oid) {
-                    Some(oid) => Err(self.dropped(oid).into()),
-                    None => Ok(()),
+                if !beat.streamed {
+                    tracing::warn!(
+                        service = %self.task.spec.service,
+                        "somebody took a published table out of the publication: it is put back \
+                         and read again"
+                    );
+                    return Err(Stop::Again);
+                }
+                if self.looked.as_ref() != Some(&beat.tables) {
+                    match self.look().await {
+                        Ok(true) => self.looked = Some(beat.tables),
+                        Ok(false) => {}
+                        Err(Stop::Failed(error)) => return self.end_with(error).await,
+                        Err(stop) => return Err(stop),
+                    }
                 }
             }
             // The stream tells when the server is gone; a heartbeat can wait.
             Ok(Err(error)) => {
                 tracing::debug!(service = %self.task.spec.service, %error, "no heartbeat");
                 self.sql = None;
-                Ok(())
             }
-            Err(_) => {
-                self.sql = None;
-                Ok(())
-            }
+            Err(_) => self.sql = None,
         }
-    }
-
-    fn dropped(&self, oid: u32) -> SourceError {
-        let entity = self.tables.iter().position(|t| t.oid == oid).unwrap_or_default();
-        SourceError::Schema {
-            service: self.task.spec.service.clone(),
-            entity: self.task.spec.entities[entity].entity.clone(),
-            what: format!("table {} was dropped", self.tables[entity].sql()),
-            help: "create it again, or take the entity out of the configuration".into(),
-        }
+        Ok(())
     }
 }
 
 struct Beat {
     wal: u64,
-    missing: Vec<u32>,
+    /// Changes with anything that the catalog says of a published table.
+    tables: String,
+    /// All tables that are there are in the publication.
+    streamed: bool,
 }
 
-async fn beat(wire: &mut Wire, oids: &str, wal: u64) -> Result<Beat, WireError> {
-    let sql = format!(
-        "SELECT pg_current_wal_insert_lsn(), (SELECT string_agg(o::text, ',') \
-         FROM unnest({oids}) o WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = o))"
+/// What is asked with every beat.
+fn question(spec: &SourceSpec) -> String {
+    let places = spec.entities.iter().filter_map(|e| place(e).ok());
+    let places = places.map(|(s, t)| format!("({},{})", literal(&s), literal(&t)));
+    // A list that is never empty.
+    let places = std::iter::once("(NULL,NULL)".to_string()).chain(places);
+    let tables = format!(
+        "SELECT c.oid, {FILE} AS file, c.relreplident, \
+                (SELECT sum(a.xmin::text::bigint) FROM pg_attribute a \
+                  WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns, \
+                (SELECT sum(i.indexrelid::bigint) FROM pg_index i \
+                  WHERE i.indrelid = c.oid AND i.indisunique) AS keys, \
+                EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {} AND (p.puballtables OR \
+                  EXISTS (SELECT FROM pg_publication_rel r \
+                          WHERE r.prpubid = p.oid AND r.prrelid = c.oid))) AS streamed \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE (n.nspname, c.relname) IN (VALUES {})",
+        literal(&slot_name(&spec.service)),
+        places.collect::<Vec<_>>().join(",")
     );
-    let rows = wire.query(&sql).await?;
+    format!(
+        "SELECT pg_current_wal_insert_lsn(), string_agg(concat_ws(' ', t.oid, t.file, \
+         t.relreplident, t.columns, t.keys), ',' ORDER BY t.oid), coalesce(bool_and(t.streamed), \
+         true) FROM ({tables}) t"
+    )
+}
+
+async fn beat(wire: &mut Wire, question: &str, wal: u64) -> Result<Beat, WireError> {
+    let rows = wire.query(question).await?;
     let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
     let now = lsn(&text(0));
-    let missing = text(1).split(',').filter_map(|o| o.parse().ok()).collect();
+    let (tables, streamed) = (text(1), text(2) == "t");
     if now.saturating_sub(wal) < HEARTBEAT_BYTES {
-        return Ok(Beat { wal, missing });
+        return Ok(Beat { wal, tables, streamed });
     }
-    Ok(Beat { wal: emit(wire).await?, missing })
+    Ok(Beat { wal: emit(wire).await?, tables, streamed })
 }
 
 /// Writes a message of ours into the server's log; the place after it. Nobody has to wait for a

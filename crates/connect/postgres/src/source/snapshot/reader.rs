@@ -2,6 +2,7 @@
 
 use super::{Todo, Wire, WireError, key_hash};
 use crate::source::assemble::Writer;
+use crate::source::catalog::file_now;
 use crate::source::copy;
 use crate::source::shape::Shape;
 use crate::source::wire::server_error;
@@ -103,6 +104,9 @@ impl Reader {
                 tag => tag == backend::READY_FOR_QUERY_TAG,
             };
             self.wire.consume(size);
+            if ended && !self.is_as_seen(&making.todo).await? {
+                return Err(Failure::Changed);
+            }
             if making.chunk.bytes.len() >= self.bytes_max || ended {
                 let chunk = making.take(ended);
                 if self.send.send(Ok(chunk)).await.is_err() {
@@ -113,6 +117,14 @@ impl Reader {
                 return Ok(true);
             }
         }
+    }
+
+    /// Whether the files that were read are those that the snapshot speaks of. To a snapshot from
+    /// before it, a table that was written anew looks empty. From here on it cannot be: reading
+    /// locked it.
+    async fn is_as_seen(&mut self, todo: &Todo) -> Result<bool, WireError> {
+        let now = file_now(&mut self.wire, todo.begin.oid).await?;
+        Ok(todo.begin.made.as_ref().is_none_or(|made| made.file() == now))
     }
 }
 

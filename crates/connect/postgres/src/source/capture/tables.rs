@@ -1,0 +1,118 @@
+//! Whether the published tables are still those that were read: the same ones under their names, in
+//! the stream, and without rows that got other values unseen. What is not is read again; what cannot
+//! be published any more is told.
+
+use super::{Capture, HEARTBEAT_WITHIN, Stop};
+use crate::source::catalog::Table;
+use crate::source::cursor::Cursor;
+use crate::source::flow::Known;
+use crate::source::pgoutput::Relation;
+use crate::source::prepare::{Prepare, words};
+use crate::source::reshape;
+use crate::source::shape::{self, Shape};
+use crate::source::trouble::Trouble;
+use rowcast_core::{Diagnose, Remedy, SourceError};
+
+impl Capture<'_> {
+    /// The stream speaks of a relation.
+    pub(super) async fn relation(&mut self, relation: Relation) -> Result<(), Stop> {
+        let entities: Vec<usize> =
+            (0..self.tables.len()).filter(|i| self.tables[*i].oid == relation.oid).collect();
+        if let Some(&first) = entities.first() {
+            let table = &self.tables[first];
+            let moved = (&relation.namespace, &relation.name) != (&table.schema, &table.name);
+            let known = reshape::Question {
+                trouble: &self.flow.trouble,
+                relation: &relation,
+                table,
+                again: moved || self.flow.relations.contains_key(&relation.oid),
+                xid: self.flow.xid,
+            };
+            let asks = known.asks();
+            let commit = self.flow.assembler.commit().unwrap_or_default();
+            let sql = self.task.sql(&mut self.sql).await?;
+            let (table, strangers) = known.ask(sql).await?;
+            if asks {
+                // Before a row of it is told: it may belong to another table by now. What the
+                // catalog lacks since the stream may still have.
+                let looked = self.look().await;
+                if moved || !matches!(looked, Err(Stop::Failed(_))) {
+                    looked?;
+                }
+            }
+            for &entity in &entities {
+                if self.flow.skips(entity, commit) {
+                    continue;
+                }
+                let publish = &self.task.spec.entities[entity];
+                match shape::of_relation(&relation, &table, &strangers, publish) {
+                    Ok(shape) => self.flow.assembler.reshape(entity, shape, commit),
+                    Err(unfit) => {
+                        let error = self.flow.trouble.unfit(publish, &unfit);
+                        return self.end_with(error).await;
+                    }
+                }
+                self.tables[entity] = table.clone();
+            }
+        }
+        let columns = relation.columns.into_iter().map(|c| c.name).collect();
+        self.flow.relations.insert(relation.oid, Known { columns, entities });
+        Ok(())
+    }
+
+    /// Compares all tables with what was read of them. `false` when the server did not answer in
+    /// time: look again, later.
+    pub(super) async fn look(&mut self) -> Result<bool, Stop> {
+        let trouble = Trouble(self.task.spec.service.clone());
+        let found = async {
+            let sql = self.task.sql(&mut self.sql).await?;
+            let (address, spec) = (&self.task.address, &self.task.spec);
+            Prepare { address, spec, trouble: &trouble }.tables(sql).await
+        };
+        let (tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) if error.remedy() != Remedy::Retry => return Err(error.into()),
+            // The stream tells when the server is gone.
+            Ok(Err(_)) | Err(_) => {
+                self.sql = None;
+                return Ok(false);
+            }
+        };
+        for (i, table) in tables.iter().enumerate() {
+            if table.oid != self.tables[i].oid || !self.knows(i, table, &shapes[i]) {
+                tracing::info!(
+                    service = %self.task.spec.service,
+                    entity = %self.task.spec.entities[i].entity,
+                    table = table.sql(),
+                    "the table is another one, or its rows were written anew with other values: \
+                     it is read again"
+                );
+                return Err(Stop::Again);
+            }
+        }
+        let entities = &self.task.spec.entities;
+        if self.words.is_empty() {
+            self.words = words(entities, &tables, &shapes, &self.progress);
+        }
+        Ok(true)
+    }
+
+    /// Whether the rows of an entity that the log has, or is about to get, do for its table.
+    fn knows(&self, entity: usize, table: &Table, shape: &Shape) -> bool {
+        let publish = &self.task.spec.entities[entity];
+        let snapshot = self.flow.snapshot.as_ref();
+        let promised = snapshot.into_iter().flat_map(|s| s.replaced.iter().map(|(_, word)| word));
+        let mut notes = promised.chain(&self.words).chain(&self.progress);
+        let note = notes.find(|s| s.entity == publish.entity);
+        let cursor = note.and_then(|s| Cursor::read(&s.cursor));
+        cursor.is_none_or(|c| c.serves(table, shape, publish))
+    }
+
+    /// Ends with an error. What came before it is good, and the next start may not pass this place.
+    pub(super) async fn end_with(&mut self, error: SourceError) -> Result<(), Stop> {
+        if !self.flow.assembler.is_empty() {
+            self.hand_out().await?;
+        }
+        Err(error.into())
+    }
+}
