@@ -67,7 +67,7 @@ struct What {
     responses(
         (status = 200, description = "Events; the data of each is a CloudEvent in JSON.",
             body = shapes::ServerSentEvent, content_type = "text/event-stream"),
-        (status = 400, description = "A parameter is missing or wrong, or the offset is ahead of the stream.",
+        (status = 400, description = "A parameter is missing or wrong.",
             body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No token, or an unknown one.", body = Problem,
             content_type = "application/problem+json"),
@@ -75,6 +75,8 @@ struct What {
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such stream or entity.", body = Problem,
             content_type = "application/problem+json"),
+        (status = 409, description = "The offset is ahead of the stream: the log is another one.",
+            body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "The offset was forgotten by retention.", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "Too many follow events, or the log cannot be read.",
@@ -117,7 +119,7 @@ async fn events(
         Begin::At(at) if at > next => {
             let ahead = LogError::Ahead { stream: service, at, next };
             let help = "begin at `from=end`, or at `from=beginning` if the log was replaced";
-            return Err(Problem::bad_request(ahead.to_string()).help(help));
+            return Err(Problem::new(StatusCode::CONFLICT, ahead.to_string()).help(help));
         }
         Begin::At(at) => at,
     };

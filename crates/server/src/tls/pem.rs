@@ -34,10 +34,10 @@ fn bytes(file: &Path, part: TlsPart) -> Result<Vec<u8>, TlsError> {
 /// Names what is there instead, by the labels in the file; never its content.
 fn other(file: &Path, part: TlsPart, bytes: &[u8]) -> TlsError {
     let text = String::from_utf8_lossy(bytes);
-    let labels = text.lines().filter_map(|line| {
+    let mut labels = text.lines().filter_map(|line| {
         line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----").map(str::to_string)
     });
-    let found = match labels.last().as_deref() {
+    let found = match labels.next_back().as_deref() {
         Some("ENCRYPTED PRIVATE KEY") => ENCRYPTED.into(),
         Some("CERTIFICATE") => "a certificate".into(),
         Some("CERTIFICATE REQUEST") => "a request for a certificate".into(),

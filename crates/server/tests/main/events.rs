@@ -104,7 +104,7 @@ async fn a_place_that_is_not_there_is_a_problem() {
         ("?stream=shop&from=middle", 400),
         ("?stream=shop&from=-1", 400),
         ("?stream=shop&from=18446744073709551616", 400),
-        (&format!("?stream=shop&from={}", next + 1), 400),
+        (&format!("?stream=shop&from={}", next + 1), 409),
         ("?stream=shop&from=0", 410),
     ] {
         let problem = shop.get(&format!("/v1/events{query}"), None).await.problem(status);
