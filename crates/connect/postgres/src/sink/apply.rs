@@ -232,8 +232,7 @@ impl Live {
             if !alone && (untangle || in_sets) {
                 let (singly, sparing) = (mode == Mode::Singly, mode == Mode::Sparing);
                 let way = write::Way { untangle, singly, sparing };
-                let spares = in_sets && may_spare(rows);
-                let spared = spares.then_some(&mut spared);
+                let spared = (in_sets && may_spare(rows)).then_some(&mut spared);
                 let run = write::Run { rows, by_shape: &by_shape, range: from..to };
                 write::merged(&mut pipe, targets, &run, way, spared).await?;
             } else {
