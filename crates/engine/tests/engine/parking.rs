@@ -246,7 +246,7 @@ async fn more_keys_than_a_route_may_park_pause_it_and_nothing_is_lost() {
     node.until("a pause", |s| s.routes[0].state == "paused").await;
     let status = node.board.status().await;
     let error = status.routes[0].error.as_ref().unwrap();
-    assert_eq!(error.code, Some("SINK-PARKED"), "{error:?}");
+    assert!(error.contains("parked keys"), "{error}");
     assert!(status.routes[0].parked <= 100_000, "{}", status.routes[0].parked);
     assert_eq!(world.subscribers[0].table("order_copy").len(), 0, "nothing passes it by");
     world.subscribers[0].refuse_values(None);
