@@ -125,7 +125,7 @@ async fn a_child_heals_once_its_parent_comes() {
         let children = "SELECT id, parent, n FROM child ORDER BY id";
         let fitting = "SELECT id, parent, n FROM child WHERE parent = 1 ORDER BY id";
         pair.same(fitting, children).await;
-        assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "4");
+        assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "3");
         pair.from.sql("INSERT INTO parent VALUES (9)").await;
         let running = pair.rowcast.start(&["run"]);
         eventually(LONG, "healed children", async || {
@@ -161,4 +161,27 @@ async fn without_the_right_to_note_it_a_bad_row_is_not_passed_by() {
     pair.same("SELECT id FROM item WHERE id <> 2 ORDER BY id", "SELECT id FROM item ORDER BY id")
         .await;
     assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "1");
+}
+
+#[tokio::test]
+async fn a_parent_and_its_children_are_truncated_together() {
+    let publish = "[service.shop.publish.parent]\n[service.shop.publish.child]";
+    let subscribe = "[service.order.subscribe.\"shop.parent\"]\n\
+                     [service.order.subscribe.\"shop.child\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    let tables = "CREATE TABLE parent (id INT PRIMARY KEY); \
+                  CREATE TABLE child (id INT PRIMARY KEY, parent INT REFERENCES parent)";
+    pair.from.sql(tables).await;
+    pair.to.sql(tables).await;
+    for truncate in ["TRUNCATE parent, child", "TRUNCATE child, parent", "TRUNCATE parent CASCADE"]
+    {
+        pair.from.sql("INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 1)").await;
+        pair.catch_up().await;
+        pair.from.sql(&format!("{truncate}; INSERT INTO parent VALUES (2)")).await;
+        pair.catch_up().await;
+        assert_eq!(pair.to.value("SELECT count(*) FROM child").await, "0", "{truncate}");
+        let all = "SELECT id FROM parent ORDER BY id";
+        pair.same(all, all).await;
+        pair.from.sql("TRUNCATE parent, child").await;
+    }
 }

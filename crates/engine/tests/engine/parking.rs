@@ -234,23 +234,3 @@ async fn every_history_with_bad_rows_parks_the_bad_keys_only() {
         history(seed).await;
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn more_keys_than_a_route_may_park_pause_it_and_nothing_is_lost() {
-    let (world, node) = refusing().await;
-    let bad: Vec<_> = (0..100_001).map(|k| Write::put("customer", k, "bad")).collect();
-    for some in bad.chunks(20_000) {
-        world.publisher.commit(some);
-    }
-    world.publisher.commit(&[Write::put("order", 1, "good")]);
-    node.until("a pause", |s| s.routes[0].state == "paused").await;
-    let status = node.board.status().await;
-    let error = status.routes[0].error.as_ref().unwrap();
-    assert_eq!(error.code, Some("SINK-PARKED"), "{error:?}");
-    assert!(status.routes[0].parked <= 100_000, "{}", status.routes[0].parked);
-    assert_eq!(world.subscribers[0].table("order_copy").len(), 0, "nothing passes it by");
-    world.subscribers[0].refuse_values(None);
-    node.until("the copy", |_| world.is_copied(0)).await;
-    node.until("healed keys", |s| s.routes[0].parked == 0).await;
-    node.stop().await;
-}

@@ -12,6 +12,7 @@ use super::targets::Targets;
 use super::write::{self, ByShape};
 use crate::connect::{Fault, Session, fault};
 use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Value};
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 /// Changes up to which merging and sets cost more than they save.
@@ -208,7 +209,7 @@ impl Live {
         let mut by_shape: ByShape =
             rows.shapes.iter().map(|s| self.targets.known(&s.shape)).collect();
         let mut spared = Spared::default();
-        for part in parts(rows) {
+        for part in self.ordered(rows, &by_shape) {
             let (from, to) = match part {
                 Part::Run(from, to) => (from, to),
                 Part::Alone(at) => (at, at + 1),
@@ -232,8 +233,7 @@ impl Live {
             if !alone && (untangle || in_sets) {
                 let (singly, sparing) = (mode == Mode::Singly, mode == Mode::Sparing);
                 let way = write::Way { untangle, singly, sparing };
-                let spares = in_sets && may_spare(rows);
-                let spared = spares.then_some(&mut spared);
+                let spared = (in_sets && may_spare(rows)).then_some(&mut spared);
                 let run = write::Run { rows, by_shape: &by_shape, range: from..to };
                 write::merged(&mut pipe, targets, &run, way, spared).await?;
             } else {
@@ -261,6 +261,24 @@ impl Live {
             pipe.simple(At::Commit, "RELEASE rowcast_apply".into()).await?;
         }
         pipe.drain().await.map(|()| spared)
+    }
+
+    /// The parts of the changes. Truncates that stand together go children first: a parent's rows are
+    /// held back by children that go as well.
+    fn ordered(&self, rows: &Rows, by_shape: &ByShape) -> Vec<Part> {
+        let truncate = |part: &Part| match part {
+            Part::Alone(at) => {
+                let change = &rows.changes[*at as usize];
+                (change.op == ChangeOp::Truncate).then(|| by_shape[change.shape as usize])
+            }
+            Part::Run(..) => None,
+        };
+        let place = |target| self.targets.parents_first.iter().position(|t| Some(*t) == target);
+        let mut parts = parts(rows);
+        for some in parts.chunk_by_mut(|a, b| truncate(a).is_some() && truncate(b).is_some()) {
+            some.sort_by_key(|part| Reverse(truncate(part).map(place)));
+        }
+        parts
     }
 
     /// Takes back what an attempt wrote, and nothing of the applies before it.

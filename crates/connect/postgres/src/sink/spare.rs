@@ -7,8 +7,9 @@
 use super::merge::{Image, key};
 use super::pipe::{At, Fail};
 use super::target::Job;
-use super::write::{Writer, class, one};
+use super::write::{Run, Writer, class, one};
 use rowcast_core::{ChangeOp, Malformed};
+use std::collections::HashMap;
 use std::ops::Range;
 use tokio_postgres::Error;
 
@@ -19,7 +20,14 @@ pub(super) struct Spared {
     pub(super) changes: Vec<u32>,
     /// Why, once for each key.
     pub(super) fails: Vec<Fail>,
+    /// The changes to each key; filled once something does not fit.
+    by_key: HashMap<Id, Vec<u32>>,
 }
+
+type Id = (Option<usize>, Vec<u8>);
+
+/// Rows that one apply leaves out. Where more do not fit, it is no row that is wrong.
+const SPARED_MAX: usize = 1_000;
 
 const UNDO: &str = "ROLLBACK TO rowcast_set; RELEASE rowcast_set";
 
@@ -96,7 +104,8 @@ impl<'r> Writer<'_, 'r> {
             let ends = |i: &u32| {
                 matches!(self.run.rows.changes[*i as usize].op, ChangeOp::Delete | ChangeOp::Leave)
             };
-            let Some(spared) = self.spared.as_deref_mut().filter(|_| is_own(&fail)) else {
+            let may = |s: &&mut Spared| is_own(&fail) && s.fails.len() < SPARED_MAX;
+            let Some(spared) = self.spared.as_deref_mut().filter(may) else {
                 return Err(fail);
             };
             // What ends a row that was set aside is not for here to weigh.
@@ -111,25 +120,29 @@ impl<'r> Writer<'_, 'r> {
     }
 
     /// All changes of the run to the key of one of them, in order.
-    fn of_key(&self, change: u32) -> Result<Vec<u32>, Fail> {
-        let (rows, sources) = (self.run.rows, &self.target.key_sources);
-        let key_of = |index: u32| {
-            let change = &rows.changes[index as usize];
-            let row = match change.op {
-                ChangeOp::Delete => rows.before(change),
-                _ => rows.after(change),
-            };
-            key(row, sources)
-        };
-        let wanted = key_of(change)?;
-        let mut changes = Vec::new();
-        for index in self.run.range.clone() {
-            let shape = rows.changes[index as usize].shape as usize;
-            if self.run.by_shape[shape] == Some(self.number) && key_of(index)? == wanted {
-                changes.push(index);
+    fn of_key(&mut self, change: u32) -> Result<Vec<u32>, Fail> {
+        let run = self.run;
+        let Some(spared) = self.spared.as_deref_mut() else { return Ok(vec![change]) };
+        if spared.by_key.is_empty() {
+            for index in run.range.clone() {
+                spared.by_key.entry(run.id(index)?).or_default().push(index);
             }
         }
-        Ok(changes)
+        Ok(spared.by_key.get(&run.id(change)?).cloned().unwrap_or_else(|| vec![change]))
+    }
+}
+
+impl Run<'_, '_> {
+    /// What tells the row that a change is about: its table and its key.
+    fn id(&self, index: u32) -> Result<Id, Fail> {
+        let change = &self.rows.changes[index as usize];
+        let shape = self.rows.shape(change);
+        let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
+        let row = match change.op {
+            ChangeOp::Delete => self.rows.before(change),
+            _ => self.rows.after(change),
+        };
+        Ok((self.by_shape[change.shape as usize], key(row, &sources)?.into_owned()))
     }
 }
 
