@@ -14,7 +14,7 @@ fn a_cursor_belongs_to_its_key() {
     let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
     let names = vec!["a".to_string(), "b".to_string()];
     let after = vec![b"7".to_vec(), "ü'x".as_bytes().to_vec()];
-    let cursor = Cursor { oid: 16_400, fields: None, masks: vec![], key: names, after };
+    let cursor = Cursor { oid: 16_400, fields: None, masks: vec![], key: names, after, made: None };
     assert_eq!(go_on(&cursor, &id, None), Some(vec!["7".into(), "ü'x".into()]));
     let other = key(&[("b", "text", "pg_catalog"), ("a", "integer", "pg_catalog")]);
     assert_eq!(go_on(&cursor, &other, None), None);
