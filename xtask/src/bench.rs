@@ -124,6 +124,10 @@ async fn measure(
     let lab = Lab::start(binary).await?;
     let mut machine = machine::describe(&lab).await?;
     machine["quick"] = options.quick.into();
+    if options.binary.is_some() {
+        // Nobody knows what it was built from.
+        machine["commit"] = serde_json::Value::Null;
+    }
     let mut report = Report::new(machine);
     let mut failed = Vec::new();
     for repetition in 0..repetitions {
