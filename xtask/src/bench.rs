@@ -6,10 +6,18 @@ mod contender;
 mod lab;
 mod latency;
 mod machine;
+mod measure;
+mod metric;
 mod native;
+mod newcomer;
 mod parked;
+mod plot;
+mod processes;
 mod report;
+mod results;
 mod rowcast;
+mod stages;
+mod table;
 mod usage;
 mod workload;
 
@@ -19,6 +27,7 @@ use clap::{Args, ValueEnum};
 use lab::Lab;
 use report::Report;
 use std::path::PathBuf;
+use std::time::Instant;
 use workload::{Sizes, Workload};
 
 #[derive(Args, Debug)]
@@ -37,9 +46,13 @@ pub(crate) struct Options {
     /// A `rowcast` binary to measure, instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Also keep the figures under docs/benchmarks
-    #[arg(long)]
+    /// Also put the figures in place of those that docs/benchmarks.md and its plots show of these
+    /// workloads
+    #[arg(long, conflicts_with = "quick")]
     save: bool,
+    /// Measure nothing; write docs/benchmarks.md and its plots anew from the figures kept there
+    #[arg(long, conflicts_with_all = ["save", "quick", "workloads"])]
+    redraw: bool,
 }
 
 /// Who is measured.
@@ -58,9 +71,20 @@ impl Peer {
             Self::Rowcast => "rowcast",
         }
     }
+
+    /// For people.
+    fn shown(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Rowcast => "Rowcast",
+        }
+    }
 }
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
+    if options.redraw {
+        return tell(&results::redraw()?);
+    }
     let peers: Vec<Peer> = match options.only {
         Some(peer) => vec![peer],
         None => vec![Peer::Native, Peer::Rowcast],
@@ -70,50 +94,76 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         None if peers.contains(&Peer::Rowcast) => build()?,
         None => PathBuf::new(),
     };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let (report, failed) = runtime.block_on(measure(options, &peers, binary))?;
+    println!("\n{report}");
+    if options.quick {
+        println!("A quick look, no measurement.");
+    }
+    tell(&[results::keep(&report)?])?;
+    if options.save {
+        tell(&results::publish(report)?)?;
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// Measures all that is asked for. Also returns what failed: the others are worth having.
+async fn measure(
+    options: &Options,
+    peers: &[Peer],
+    binary: PathBuf,
+) -> Result<(Report, Vec<String>)> {
     let sizes = if options.quick { Sizes::QUICK } else { Sizes::FULL };
     let repetitions = options.repetitions.unwrap_or(if options.quick { 2 } else { 5 });
     let workloads = match options.workloads.as_slice() {
         [] => Workload::value_variants(),
         chosen => chosen,
     };
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().build()?.block_on(async {
-        let lab = Lab::start(binary).await?;
-        let mut report = Report::new(machine::describe(&lab).await?, options.quick);
-        let mut failed = Vec::new();
-        for repetition in 0..repetitions {
-            for workload in workloads {
-                // Whoever goes second finds warmer caches: they take turns at that, too.
-                let mut order = peers.clone();
-                if repetition % 2 == 1 {
-                    order.reverse();
-                }
-                eprintln!("{} of {repetitions}: {}", repetition + 1, workload.name());
-                match workload.run(&lab, &sizes, &order).await {
-                    Ok(samples) => samples.into_iter().for_each(|sample| {
-                        eprintln!("    {sample}");
-                        report.add(*workload, sample);
-                    }),
-                    // The others are worth having; the next one cleans up.
-                    Err(error) => {
-                        eprintln!("    failed: {error:#}");
-                        failed.push(workload.name());
-                    }
+    let lab = Lab::start(binary).await?;
+    let mut machine = machine::describe(&lab).await?;
+    machine["quick"] = options.quick.into();
+    if options.binary.is_some() {
+        // Nobody knows what it was built from.
+        machine["commit"] = serde_json::Value::Null;
+    }
+    let mut report = Report::new(machine);
+    let mut failed = Vec::new();
+    for repetition in 0..repetitions {
+        for workload in workloads {
+            // Whoever goes second finds warmer caches: they take turns at that, too.
+            let mut order = peers.to_vec();
+            if repetition % 2 == 1 {
+                order.reverse();
+            }
+            eprintln!("{} of {repetitions}: {}", repetition + 1, workload.name());
+            let began = Instant::now();
+            match workload.run(&lab, &sizes, &order).await {
+                Ok(samples) => samples.into_iter().for_each(|sample| {
+                    eprintln!("    {sample}");
+                    report.add(*workload, &sample);
+                }),
+                // The next one cleans up.
+                Err(error) => {
+                    eprintln!("    failed: {error:#}");
+                    failed.push(workload.name());
                 }
             }
-            // What is measured survives a later failure.
-            report.write(&crate::root()?.join("bench-results"))?;
+            eprintln!("    ({:.0} s)", began.elapsed().as_secs_f64());
         }
-        println!("{report}");
-        let written = report.write(&crate::root()?.join("bench-results"))?;
-        println!("written to {}", written.display());
-        if options.save {
-            let saved = report.write(&crate::root()?.join("docs/benchmarks"))?;
-            println!("saved as {}", saved.display());
-        }
-        ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
-        Ok(())
-    })
+        // What is measured survives a later failure.
+        results::keep(&report)?;
+    }
+    Ok((report, failed))
+}
+
+fn tell(written: &[PathBuf]) -> Result<()> {
+    let root = crate::root()?;
+    for path in written {
+        println!("wrote {}", path.strip_prefix(root).unwrap_or(path).display());
+    }
+    Ok(())
 }
 
 fn build() -> Result<PathBuf> {

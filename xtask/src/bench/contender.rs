@@ -4,6 +4,7 @@ use super::Peer;
 use super::lab::Lab;
 use super::native::Native;
 use super::rowcast::Rowcast;
+use super::table::{CUSTOMERS, Table};
 use super::usage::Usage;
 use anyhow::Result;
 
@@ -14,10 +15,15 @@ pub(super) struct Setup {
     pub(super) subscribers: usize,
     /// Whether their commits are durable one by one, instead of soon.
     pub(super) durable: bool,
+    /// What is copied.
+    pub(super) table: Table,
+    /// Whether the subscribers take nothing of it, only the beacons beside it.
+    pub(super) discards: bool,
 }
 
 impl Setup {
-    pub(super) const ONE: Self = Self { subscribers: 1, durable: false };
+    pub(super) const ONE: Self =
+        Self { subscribers: 1, durable: false, table: CUSTOMERS, discards: false };
 }
 
 /// One of the two, with databases of its own on the target's server.
@@ -32,12 +38,32 @@ impl<'a> Contender<'a> {
         let databases: Vec<String> =
             (0..setup.subscribers).map(|i| format!("bench_{}_{i}", peer.name())).collect();
         for name in &databases {
-            lab.subscriber(name).await;
+            lab.subscriber(name, setup.table).await;
         }
         Ok(match peer {
-            Peer::Native => Self::Native(Native::new(lab, databases, setup.durable).await),
-            Peer::Rowcast => Self::Rowcast(Rowcast::new(lab, databases, setup.durable)),
+            Peer::Native => Self::Native(Native::new(lab, databases, setup).await),
+            Peer::Rowcast => Self::Rowcast(Rowcast::new(lab, databases, setup)),
         })
+    }
+
+    /// [`new`](Self::new), and one database that nobody copies into before it [`join`](Self::join)s.
+    pub(super) async fn with_newcomer(peer: Peer, lab: &'a Lab, setup: Setup) -> Result<Self> {
+        let mut this = Self::new(peer, lab, setup).await?;
+        let name = format!("bench_{}_{}", peer.name(), setup.subscribers);
+        lab.subscriber(&name, setup.table).await;
+        if let Self::Rowcast(rowcast) = &mut this {
+            let databases = [rowcast.databases.as_slice(), &[name]].concat();
+            *rowcast = Rowcast::new(lab, databases, setup);
+        }
+        Ok(this)
+    }
+
+    /// Lets one more database have a copy while the others follow, and waits until it has.
+    pub(super) async fn join(&mut self, name: &str) -> Result<()> {
+        match self {
+            Self::Native(native) => native.join(name).await,
+            Self::Rowcast(rowcast) => rowcast.join(name).await,
+        }
     }
 
     /// The databases that get a copy.

@@ -1,5 +1,6 @@
 //! Two servers, and the databases that a measurement needs.
 
+use super::table::{self, CUSTOMERS, Table};
 use anyhow::{Result, bail, ensure};
 use rowcast_testkit::postgres::{Server, ServerOptions, Session};
 use std::path::PathBuf;
@@ -8,9 +9,9 @@ use std::time::{Duration, Instant};
 /// The publisher's database.
 pub(super) const SOURCE: &str = "bench_source";
 
-/// About 200 bytes a row, the same at both ends.
-const TABLE: &str = "CREATE TABLE customers (id bigint PRIMARY KEY, name text, email text, \
-                     credit_limit int, status text, address jsonb, updated_at timestamptz)";
+/// A table beside the others in which nothing happens but at the end.
+pub(super) const BEACONS: &str = "beacons";
+const BEACON: &str = "CREATE TABLE beacons (id bigint PRIMARY KEY)";
 
 const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "on"),
@@ -42,7 +43,13 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) async fn start(binary: PathBuf) -> Result<Self> {
-        let start = || Server::start_options(ServerOptions::with(SETTINGS));
+        Self::start_with(binary, &[]).await
+    }
+
+    /// [`start`](Self::start) with further settings.
+    pub(super) async fn start_with(binary: PathBuf, more: &[(&str, &str)]) -> Result<Self> {
+        let settings = [SETTINGS, more].concat();
+        let start = || Server::start_options(ServerOptions::with(&settings));
         Ok(Self { source: start().await, target: start().await, binary })
     }
 
@@ -72,14 +79,15 @@ impl Lab {
             }
         }
         self.source.create_database(SOURCE).await;
-        self.source.sql(SOURCE, TABLE).await;
+        CUSTOMERS.create(&self.source.session(SOURCE).await, CUSTOMERS.source).await;
+        self.source.sql(SOURCE, BEACON).await;
         Ok(())
     }
 
     /// Makes a subscriber's database.
-    pub(super) async fn subscriber(&self, name: &str) {
+    pub(super) async fn subscriber(&self, name: &str, table: Table) {
         self.target.create_database(name).await;
-        self.target.sql(name, TABLE).await;
+        table.create(&self.target.session(name).await, table.target).await;
     }
 
     /// Puts both servers on an equal footing: nothing dirty, nothing to clean up.
@@ -108,10 +116,14 @@ impl Lab {
 
     /// Asserts that the copies are the source's rows, all of them and nothing else.
     pub(super) async fn compare(&self, subscribers: &[String]) -> Result<()> {
-        let sum = "SELECT count(*), sum(hashtextextended(customers::text, 0)) FROM customers";
-        let expected = self.source.sql(SOURCE, sum).await;
         for name in subscribers {
-            let copied = self.target.sql(name, sum).await;
+            let copy = self.target.session(name).await;
+            let columns = table::columns(&copy).await?;
+            let sum = format!(
+                "SELECT count(*), sum(hashtextextended(ROW({columns})::text, 0)) FROM customers"
+            );
+            let expected = self.source.sql(SOURCE, &sum).await;
+            let copied = copy.try_sql(&sum).await?;
             if copied != expected {
                 bail!("{name} is no copy of the source: {copied:?} instead of {expected:?}");
             }

@@ -5,10 +5,10 @@ use super::Peer;
 use super::backlog::{Backlog, arrived};
 use super::contender::Setup;
 use super::lab::{Lab, SOURCE};
+use super::processes::Meter;
 use super::report::{Metric, Sample};
 use super::rowcast::Rowcast;
 use anyhow::{Result, ensure};
-use std::time::Instant;
 
 /// The rule that some rows break.
 const RULE: &str = "ALTER TABLE customers ADD CONSTRAINT positive CHECK (credit_limit >= 0)";
@@ -26,32 +26,30 @@ pub(super) async fn measure(lab: &Lab, peers: &[Peer], events: u64) -> Result<Ve
     }
     let (clean, _) = catch_up(lab, events, false).await?;
     lab.fresh().await?;
-    let (parked, peak) = catch_up(lab, events, true).await?;
+    let (parked, mut samples) = catch_up(lab, events, true).await?;
     eprintln!("    without bad rows {clean:.0}, with them {parked:.0} events/s");
-    Ok(vec![
-        Sample::new(Peer::Rowcast, Metric::EventsPerSecond, parked),
-        Sample::new(Peer::Rowcast, Metric::OfClean, parked / clean),
-        Sample::new(Peer::Rowcast, Metric::MebiBytes, peak),
-    ])
+    samples.push(Sample::new(Peer::Rowcast, Metric::EventsPerSecond, parked));
+    samples.push(Sample::new(Peer::Rowcast, Metric::OfClean, parked / clean));
+    Ok(samples)
 }
 
-async fn catch_up(lab: &Lab, events: u64, rule: bool) -> Result<(f64, f64)> {
-    let backlog = Backlog::Scattered { events, keys: BAD_KEYS };
+async fn catch_up(lab: &Lab, events: u64, rule: bool) -> Result<(f64, Vec<Sample>)> {
+    let backlog = Backlog::scattered(events, BAD_KEYS);
     let databases = vec!["bench_parked_0".to_owned()];
-    lab.subscriber(&databases[0]).await;
+    lab.subscriber(&databases[0], backlog.table).await;
     if rule {
         lab.target.sql(&databases[0], RULE).await;
     }
-    let mut rowcast = Rowcast::new(lab, databases.clone(), Setup::ONE.durable);
+    let mut rowcast = Rowcast::new(lab, databases.clone(), Setup::ONE);
     rowcast.copy().await?;
     backlog.write(lab).await;
     lab.settle(&databases).await;
     let watch = lab.watch(&databases).await;
-    let began = Instant::now();
+    let meter = Meter::start(lab)?;
     rowcast.resume();
     arrived(lab, &watch).await?;
-    let rate = events as f64 / began.elapsed().as_secs_f64();
-    let peak = rowcast.usage()?.peak;
+    let rate = events as f64 / meter.elapsed().as_secs_f64();
+    let samples = meter.stop(Peer::Rowcast, events)?;
     if rule {
         let expected = lab.source.sql(SOURCE, FITTING).await;
         let copied = lab.target.sql(&databases[0], FITTING).await;
@@ -64,5 +62,5 @@ async fn catch_up(lab: &Lab, events: u64, rule: bool) -> Result<(f64, f64)> {
     }
     lab.compare(&databases).await?;
     rowcast.pause().await?;
-    Ok((rate, peak))
+    Ok((rate, samples))
 }

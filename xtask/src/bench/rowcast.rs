@@ -1,6 +1,7 @@
 //! The release binary, run as a user would run it.
 
-use super::lab::{Lab, SOURCE};
+use super::contender::Setup;
+use super::lab::{BEACONS, Lab, SOURCE};
 use super::usage::Usage;
 use anyhow::{Context, Result, ensure};
 use rowcast_testkit::process::{Rowcast as Program, Running};
@@ -19,8 +20,8 @@ pub(super) struct Rowcast<'a> {
 }
 
 impl<'a> Rowcast<'a> {
-    pub(super) fn new(lab: &'a Lab, databases: Vec<String>, durable: bool) -> Self {
-        let program = Program::new(&lab.binary, &file(lab, &databases, durable));
+    pub(super) fn new(lab: &'a Lab, databases: Vec<String>, setup: Setup) -> Self {
+        let program = Program::new(&lab.binary, &file(lab, &databases, setup));
         Self { lab, databases, program, running: None }
     }
 
@@ -34,6 +35,32 @@ impl<'a> Rowcast<'a> {
         self.running = Some(self.program.start(&["run"]));
     }
 
+    /// Lets one more have a copy, whose service subscribes to nothing so far, and waits until it has.
+    pub(super) async fn join(&self, name: &str) -> Result<()> {
+        let index = self.databases.iter().position(|database| database == name);
+        let service = format!("copy{}", index.context("a database of ours")?);
+        let subscribe =
+            ["subscribe", &service, "shop.customers", "--wait-live", "--timeout", "20m"];
+        self.ask(&subscribe).await
+    }
+
+    /// Asks the running instance for something, as a user would.
+    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<()> {
+        let done = self.program.run(COPY_WITHIN, arguments).await;
+        ensure!(done.status.success(), "rowcast {}: {}", arguments.join(" "), done.said());
+        Ok(())
+    }
+
+    /// [`ask`](Self::ask), once it listens.
+    pub(super) async fn ask_soon(&self, arguments: &[&str]) -> Result<()> {
+        let listens = async || {
+            self.usage()?;
+            Ok(self.program.run(END_WITHIN, &["status"]).await.status.success())
+        };
+        self.lab.until("rowcast answers", listens).await?;
+        self.ask(arguments).await
+    }
+
     pub(super) fn usage(&self) -> Result<Usage> {
         let running = self.running.as_ref().context("rowcast does not run")?;
         Usage::of(running.id()).with_context(|| format!("rowcast ended: {}", running.stderr()))
@@ -41,10 +68,7 @@ impl<'a> Rowcast<'a> {
 
     /// Has everything that is parked tried again, which has to fit now.
     pub(super) async fn retry_parked(&self) -> Result<()> {
-        let retry = ["parked", "retry", "shop:copy0", "--all"];
-        let done = self.program.run(END_WITHIN, &retry).await;
-        ensure!(done.status.success(), "rowcast parked retry failed: {}", done.said());
-        Ok(())
+        self.ask(&["parked", "retry", "shop:copy0", "--all"]).await
     }
 
     pub(super) async fn pause(&mut self) -> Result<()> {
@@ -69,7 +93,7 @@ impl<'a> Rowcast<'a> {
     }
 }
 
-fn file(lab: &Lab, databases: &[String], durable: bool) -> String {
+fn file(lab: &Lab, databases: &[String], setup: Setup) -> String {
     let from = lab.source.url(SOURCE);
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let port = free.map_or(7117, |address| address.port());
@@ -78,14 +102,21 @@ fn file(lab: &Lab, databases: &[String], durable: bool) -> String {
          [service.shop]\ndatabase = \"{from}\"\n\n\
          [service.shop.publish.customers]\ntable = \"public.customers\"\n"
     );
+    let takes = if setup.discards { BEACONS } else { "customers" };
+    if setup.discards {
+        let _ = write!(file, "\n[service.shop.publish.{takes}]\n");
+    }
     for (index, name) in databases.iter().enumerate() {
-        let options = if durable { "?options=-c%20synchronous_commit%3Don" } else { "" };
+        let options = if setup.durable { "?options=-c%20synchronous_commit%3Don" } else { "" };
         let to = lab.target.url(name) + options;
-        let _ = write!(
-            file,
-            "\n[service.copy{index}]\ndatabase = \"{to}\"\n\n\
-             [service.copy{index}.subscribe.\"shop.customers\"]\n"
-        );
+        let _ = write!(file, "\n[service.copy{index}]\ndatabase = \"{to}\"\n");
+        if index >= setup.subscribers {
+            continue;
+        }
+        let _ = write!(file, "\n[service.copy{index}.subscribe.\"shop.{takes}\"]\n");
+        if let Some(fields) = setup.table.fields {
+            let _ = writeln!(file, "fields = {fields:?}");
+        }
     }
     file
 }

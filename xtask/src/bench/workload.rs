@@ -1,15 +1,20 @@
 //! What is measured, and what we want to see.
+//!
+//! A new workload is a variant with a line of help, its size, and an arm of [`Workload::run`]; what it
+//! does beyond catching up with a backlog lies in a file of its own.
 
 use super::Peer;
-use super::backlog::{Backlog, arrived, arrived_at, fill, mark};
-use super::contender::{Contender, Setup};
-use super::lab::{Lab, SOURCE};
-use super::latency;
+use super::backlog::Backlog;
+use super::contender::Setup;
+use super::lab::Lab;
+use super::measure::{catch_up, copy, follow, idle, memory};
+use super::newcomer;
 use super::parked;
 use super::report::{Metric, Sample, Target};
-use anyhow::{Context, Result};
+use super::stages::{capture, replay};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A measurement's name on the command line and in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -20,6 +25,17 @@ pub(crate) enum Workload {
     Ins1000,
     /// Catch up a backlog of transactions that update one row
     Upd1,
+    /// upd1 over 1,000 keys
+    #[value(name = "upd1-hot")]
+    Upd1Hot,
+    /// Catch up a backlog of transactions that delete one row
+    Del1,
+    /// Catch up inserts, updates and deletes in transactions of 1 to 200 changes
+    Mix,
+    /// upd1 of rows with two large values that stay as they are
+    Wide,
+    /// ins1 of rows of which three columns in eight are copied
+    Project,
     /// ins1 with commits that are durable at the subscriber
     Ins1Durable,
     /// upd1 with commits that are durable at the subscriber
@@ -32,6 +48,9 @@ pub(crate) enum Workload {
     /// Commit to visible copy, at 1,000 transactions a second
     #[value(name = "latency-1000")]
     Latency1000,
+    /// ins1 to 1 subscriber, as many events as for 4
+    #[value(name = "fanout-1")]
+    Fanout1,
     /// ins1 to 4 subscribers
     #[value(name = "fanout-4")]
     Fanout4,
@@ -42,6 +61,22 @@ pub(crate) enum Workload {
     CaptureIns1,
     /// ins1000 into the event log, without a subscriber
     CaptureIns1000,
+    /// upd1 into the event log, without a subscriber
+    CaptureUpd1,
+    /// ins1 from the event log to a subscriber who takes another entity
+    RouteIns1,
+    /// ins1000 from the event log to a subscriber who takes another entity
+    RouteIns1000,
+    /// Updates of one single row from the event log: they merge, and next to nothing is applied
+    ProjectUpd1,
+    /// ins1 from the event log to a subscriber
+    ApplyIns1,
+    /// ins1000 from the event log to a subscriber
+    ApplyIns1000,
+    /// upd1 from the event log to a subscriber
+    ApplyUpd1,
+    /// A fourth subscriber comes while three are live at 1,000 transactions a second
+    Newcomer,
     /// Memory while one huge transaction passes
     Memory,
     /// Memory and processor time while nothing happens
@@ -56,6 +91,11 @@ pub(super) struct Sizes {
     ins1000: u64,
     upd1: u64,
     keys: u64,
+    hot_keys: u64,
+    del1: u64,
+    mix: u64,
+    wide: u64,
+    wide_keys: u64,
     durable: u64,
     copy: u64,
     fanout_4: u64,
@@ -63,6 +103,7 @@ pub(super) struct Sizes {
     transaction: u64,
     latency: Duration,
     idle: Duration,
+    newcomer: newcomer::Size,
 }
 
 impl Sizes {
@@ -71,6 +112,11 @@ impl Sizes {
         ins1000: 2_000_000,
         upd1: 500_000,
         keys: 100_000,
+        hot_keys: 1_000,
+        del1: 500_000,
+        mix: 500_000,
+        wide: 200_000,
+        wide_keys: 20_000,
         durable: 200_000,
         copy: 2_000_000,
         fanout_4: 200_000,
@@ -78,12 +124,18 @@ impl Sizes {
         transaction: 5_000_000,
         latency: Duration::from_secs(10),
         idle: Duration::from_secs(20),
+        newcomer: newcomer::Size { rows: 1_000_000, window: Duration::from_secs(10) },
     };
     pub(super) const QUICK: Self = Self {
         ins1: 100_000,
         ins1000: 400_000,
         upd1: 100_000,
         keys: 100_000,
+        hot_keys: 1_000,
+        del1: 100_000,
+        mix: 100_000,
+        wide: 40_000,
+        wide_keys: 5_000,
         durable: 20_000,
         copy: 400_000,
         fanout_4: 50_000,
@@ -91,6 +143,7 @@ impl Sizes {
         transaction: 500_000,
         latency: Duration::from_secs(4),
         idle: Duration::from_secs(5),
+        newcomer: newcomer::Size { rows: 100_000, window: Duration::from_secs(3) },
     };
 }
 
@@ -99,9 +152,18 @@ impl Workload {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// What it is, in one line.
+    pub(super) fn about(self) -> String {
+        let value = self.to_possible_value();
+        let help = value.and_then(|value| value.get_help().map(ToString::to_string));
+        help.unwrap_or_default()
+    }
+
     /// What we want: first, and then.
     pub(super) fn target(self, metric: Metric) -> Option<Target> {
-        use Metric::{CpuPercent, EventsPerSecond, MebiBytes, OfClean, P50, P99, RowsPerSecond};
+        use Metric::{
+            CpuMicros, CpuPercent, EventsPerSecond, MebiBytes, OfClean, P50, P99, RowsPerSecond,
+        };
         use Target::{AtLeast, AtMost, Ratio};
         Some(match (self, metric) {
             (Self::Ins1, EventsPerSecond) => Ratio(1.1, 1.5),
@@ -115,6 +177,8 @@ impl Workload {
             (Self::Latency1000, P99) => AtMost(8.0, 2.5),
             (Self::CaptureIns1, EventsPerSecond) => AtLeast(120_000.0, 160_000.0),
             (Self::CaptureIns1000, EventsPerSecond) => AtLeast(200_000.0, 240_000.0),
+            (Self::Ins1 | Self::Ins1000 | Self::Upd1, CpuMicros) => AtMost(2.5, 1.2),
+            (Self::Newcomer, metric) if metric.counts_more() => AtMost(0.0, 0.0),
             (Self::Parked, OfClean) => AtLeast(0.5, 0.8),
             (Self::Idle, MebiBytes) => AtMost(64.0, 24.0),
             (Self::Idle, CpuPercent) => AtMost(1.0, 0.2),
@@ -125,226 +189,72 @@ impl Workload {
 
     /// Measures it once for each peer, in this order.
     pub(super) async fn run(self, lab: &Lab, sizes: &Sizes, peers: &[Peer]) -> Result<Vec<Sample>> {
-        let upd1 = |events| Backlog::Upd1 { events, keys: sizes.keys };
         let durable = Setup { durable: true, ..Setup::ONE };
         let many = |subscribers| Setup { subscribers, ..Setup::ONE };
         let ours: Vec<Peer> = peers.iter().copied().filter(|p| *p == Peer::Rowcast).collect();
         lab.fresh().await?;
+        let backlog = || self.backlog(sizes);
         match self {
-            Self::Ins1 => catch_up(lab, peers, Setup::ONE, Backlog::Ins1(sizes.ins1)).await,
-            Self::Ins1000 => {
-                catch_up(lab, peers, Setup::ONE, Backlog::Ins1000(sizes.ins1000)).await
-            }
-            Self::Upd1 => catch_up(lab, peers, Setup::ONE, upd1(sizes.upd1)).await,
-            Self::Ins1Durable => catch_up(lab, peers, durable, Backlog::Ins1(sizes.durable)).await,
-            Self::Upd1Durable => catch_up(lab, peers, durable, upd1(sizes.durable)).await,
             Self::Copy => copy(lab, peers, sizes.copy).await,
             Self::Latency200 => follow(lab, peers, 200, sizes.latency).await,
             Self::Latency1000 => follow(lab, peers, 1_000, sizes.latency).await,
-            Self::Fanout4 => catch_up(lab, peers, many(4), Backlog::Ins1(sizes.fanout_4)).await,
-            Self::Fanout16 => catch_up(lab, peers, many(16), Backlog::Ins1(sizes.fanout_16)).await,
-            Self::CaptureIns1 => capture(lab, &ours, Backlog::Ins1(sizes.ins1)).await,
-            Self::CaptureIns1000 => capture(lab, &ours, Backlog::Ins1000(sizes.ins1000)).await,
-            Self::Memory => memory(lab, &ours, sizes.transaction).await,
+            Self::Newcomer => newcomer::run(lab, peers, &sizes.newcomer).await,
+            Self::Memory => memory(lab, peers, sizes.transaction).await,
             Self::Idle => idle(lab, &ours, sizes.idle).await,
             Self::Parked => parked::measure(lab, &ours, 2 * sizes.ins1).await,
-        }
-    }
-}
-
-/// All contenders, with a copy of what is there, paused.
-async fn ready<'a>(lab: &'a Lab, peers: &[Peer], setup: Setup) -> Result<Vec<Contender<'a>>> {
-    let mut contenders = Vec::new();
-    for peer in peers {
-        let mut contender = Contender::new(*peer, lab, setup).await?;
-        contender.copy().await?;
-        contenders.push(contender);
-    }
-    Ok(contenders)
-}
-
-/// One backlog, written while everybody is paused; then each in turn catches up with it.
-async fn catch_up(
-    lab: &Lab,
-    peers: &[Peer],
-    setup: Setup,
-    backlog: Backlog,
-) -> Result<Vec<Sample>> {
-    fill(&lab.source.session(SOURCE).await, backlog.rows_before()).await;
-    let mut contenders = ready(lab, peers, setup).await?;
-    if setup.durable {
-        for mut contender in std::mem::take(&mut contenders) {
-            if is_durable(lab, &mut contender).await? {
-                contenders.push(contender);
-            } else {
-                let name = contender.peer().name();
-                eprintln!("    ({name} does not wait for the disk when it commits: left out)");
-                contender.end().await?;
+            Self::CaptureIns1 | Self::CaptureIns1000 | Self::CaptureUpd1 => {
+                capture(lab, &ours, backlog()?).await
             }
+            Self::RouteIns1 | Self::RouteIns1000 => replay(lab, &ours, backlog()?, true).await,
+            Self::ProjectUpd1 | Self::ApplyIns1 | Self::ApplyIns1000 | Self::ApplyUpd1 => {
+                replay(lab, &ours, backlog()?, false).await
+            }
+            Self::Ins1Durable | Self::Upd1Durable => {
+                catch_up(lab, peers, durable, backlog()?).await
+            }
+            Self::Fanout4 => catch_up(lab, peers, many(4), backlog()?).await,
+            Self::Fanout16 => catch_up(lab, peers, many(16), backlog()?).await,
+            Self::Ins1
+            | Self::Ins1000
+            | Self::Upd1
+            | Self::Upd1Hot
+            | Self::Del1
+            | Self::Mix
+            | Self::Wide
+            | Self::Project
+            | Self::Fanout1 => catch_up(lab, peers, Setup::ONE, backlog()?).await,
         }
     }
-    backlog.write(lab).await;
-    let mut samples = Vec::new();
-    for contender in &mut contenders {
-        let peer = contender.peer();
-        lab.settle(contender.databases()).await;
-        let watch = lab.watch(contender.databases()).await;
-        let began = Instant::now();
-        contender.resume().await;
-        arrived(lab, &watch).await?;
-        let rate = backlog.events() as f64 / began.elapsed().as_secs_f64();
-        samples.push(Sample::new(peer, Metric::EventsPerSecond, rate));
-        if let Some(usage) = contender.usage()? {
-            let micros = usage.cpu.as_secs_f64() * 1e6 / backlog.events() as f64;
-            samples.push(Sample::new(peer, Metric::CpuMicros, micros));
-            samples.push(Sample::new(peer, Metric::MebiBytes, usage.peak));
-        }
-        contender.pause().await?;
-        lab.compare(contender.databases()).await?;
-    }
-    finish(contenders).await?;
-    Ok(samples)
-}
 
-/// Lets rows pass while the target waits for a standby that does not exist: a commit that is to be
-/// durable waits with it, any other shows.
-async fn is_durable(lab: &Lab, contender: &mut Contender<'_>) -> Result<bool> {
-    const WAITS: &str = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    /// The first of them may still meet a process that has not read the setting.
-    const PROBES: i64 = 20;
-    let peer = contender.peer();
-    contender.resume().await;
-    lab.target.set("synchronous_standby_names", "nobody").await;
-    let watch = lab.watch(contender.databases()).await;
-    let mut key = -2 - PROBES * peer as i64;
-    let last = key - PROBES;
-    let mut durable = false;
-    while !durable && key > last {
-        key -= 1;
-        lab.source.sql(SOURCE, &mark(key)).await;
-        let shown = format!("SELECT FROM customers WHERE id = {key}");
-        lab.until("a commit waits, or shows", async || {
-            durable = !watch[0].try_sql(WAITS).await?.is_empty();
-            Ok(durable || !watch[0].try_sql(&shown).await?.is_empty())
+    /// What waits at the source when the measurement begins.
+    fn backlog(self, sizes: &Sizes) -> Result<Backlog> {
+        Ok(match self {
+            Self::Ins1 | Self::CaptureIns1 | Self::RouteIns1 | Self::ApplyIns1 => {
+                Backlog::ins1(sizes.ins1)
+            }
+            Self::Ins1000 | Self::CaptureIns1000 | Self::RouteIns1000 | Self::ApplyIns1000 => {
+                Backlog::ins1000(sizes.ins1000)
+            }
+            Self::Upd1 | Self::CaptureUpd1 | Self::ApplyUpd1 => {
+                Backlog::upd1(sizes.upd1, sizes.keys)
+            }
+            Self::ProjectUpd1 => Backlog::upd1(sizes.upd1, 1),
+            Self::Upd1Hot => Backlog::upd1(sizes.upd1, sizes.hot_keys),
+            Self::Del1 => Backlog::del1(sizes.del1),
+            Self::Mix => Backlog::mix(sizes.mix, sizes.keys),
+            Self::Wide => Backlog::wide(sizes.wide, sizes.wide_keys),
+            Self::Project => Backlog::project(sizes.ins1),
+            Self::Ins1Durable => Backlog::ins1(sizes.durable),
+            Self::Upd1Durable => Backlog::upd1(sizes.durable, sizes.keys),
+            Self::Fanout1 | Self::Fanout4 => Backlog::ins1(sizes.fanout_4),
+            Self::Fanout16 => Backlog::ins1(sizes.fanout_16),
+            Self::Copy
+            | Self::Latency200
+            | Self::Latency1000
+            | Self::Newcomer
+            | Self::Memory
+            | Self::Idle
+            | Self::Parked => bail!("{} has no backlog", self.name()),
         })
-        .await?;
     }
-    lab.target.set("synchronous_standby_names", "").await;
-    arrived_at(lab, &watch, key).await?;
-    contender.pause().await?;
-    Ok(durable)
-}
-
-async fn copy(lab: &Lab, peers: &[Peer], rows: u64) -> Result<Vec<Sample>> {
-    fill(&lab.source.session(SOURCE).await, rows).await;
-    let mut contenders = Vec::new();
-    let mut samples = Vec::new();
-    for peer in peers {
-        let mut contender = Contender::new(*peer, lab, Setup::ONE).await?;
-        lab.settle(contender.databases()).await;
-        let began = Instant::now();
-        contender.copy().await?;
-        let rate = rows as f64 / began.elapsed().as_secs_f64();
-        samples.push(Sample::new(*peer, Metric::RowsPerSecond, rate));
-        lab.compare(contender.databases()).await?;
-        contenders.push(contender);
-    }
-    finish(contenders).await?;
-    Ok(samples)
-}
-
-async fn follow(lab: &Lab, peers: &[Peer], rate: u32, time: Duration) -> Result<Vec<Sample>> {
-    let mut contenders = ready(lab, peers, Setup::ONE).await?;
-    let mut samples = Vec::new();
-    let mut key = 1;
-    for contender in &mut contenders {
-        let peer = contender.peer();
-        let database = contender.databases()[0].clone();
-        lab.settle(contender.databases()).await;
-        contender.resume().await;
-        // The other one's traffic arrives before the measured one begins.
-        let watch = lab.watch(contender.databases()).await;
-        lab.source.sql(SOURCE, &mark(-key)).await;
-        arrived_at(lab, &watch, -key).await?;
-        let times = latency::measure(lab, &database, key, rate, time)?;
-        key += times.written;
-        samples.push(Sample::new(peer, Metric::P50, times.percentile(0.5)));
-        samples.push(Sample::new(peer, Metric::P99, times.percentile(0.99)));
-        samples.push(Sample::new(peer, Metric::P999, times.percentile(0.999)));
-        contender.pause().await?;
-    }
-    finish(contenders).await?;
-    Ok(samples)
-}
-
-async fn capture(lab: &Lab, peers: &[Peer], backlog: Backlog) -> Result<Vec<Sample>> {
-    let mut samples = Vec::new();
-    for peer in peers {
-        let setup = Setup { subscribers: 0, durable: false };
-        let mut contender = Contender::new(*peer, lab, setup).await?;
-        contender.copy().await?;
-        let end = backlog.write(lab).await;
-        lab.settle(&[]).await;
-        let began = Instant::now();
-        contender.resume().await;
-        if let Contender::Rowcast(rowcast) = &contender {
-            rowcast.captured(&end).await?;
-        }
-        let rate = backlog.events() as f64 / began.elapsed().as_secs_f64();
-        samples.push(Sample::new(*peer, Metric::EventsPerSecond, rate));
-        let usage = contender.usage()?.context("rowcast runs")?;
-        let micros = usage.cpu.as_secs_f64() * 1e6 / backlog.events() as f64;
-        samples.push(Sample::new(*peer, Metric::CpuMicros, micros));
-        contender.end().await?;
-    }
-    Ok(samples)
-}
-
-async fn memory(lab: &Lab, peers: &[Peer], rows: u64) -> Result<Vec<Sample>> {
-    let mut contenders = ready(lab, peers, Setup::ONE).await?;
-    let mut samples = Vec::new();
-    for contender in &mut contenders {
-        let watch = lab.watch(contender.databases()).await;
-        contender.resume().await;
-        let source = lab.source.session(SOURCE).await;
-        fill(&source, rows).await;
-        let began = Instant::now();
-        source.sql(&mark(-1)).await;
-        arrived(lab, &watch).await?;
-        let rate = rows as f64 / began.elapsed().as_secs_f64();
-        let usage = contender.usage()?.context("rowcast runs")?;
-        samples.push(Sample::new(contender.peer(), Metric::RowsPerSecond, rate));
-        samples.push(Sample::new(contender.peer(), Metric::MebiBytes, usage.peak));
-        contender.pause().await?;
-        lab.compare(contender.databases()).await?;
-    }
-    finish(contenders).await?;
-    Ok(samples)
-}
-
-async fn idle(lab: &Lab, peers: &[Peer], time: Duration) -> Result<Vec<Sample>> {
-    let mut contenders = ready(lab, peers, Setup::ONE).await?;
-    let mut samples = Vec::new();
-    for contender in &mut contenders {
-        let watch = lab.watch(contender.databases()).await;
-        contender.resume().await;
-        lab.source.sql(SOURCE, &mark(-1)).await;
-        arrived(lab, &watch).await?;
-        tokio::time::sleep(time / 4).await;
-        let before = contender.usage()?.context("rowcast runs")?;
-        tokio::time::sleep(time).await;
-        let after = contender.usage()?.context("rowcast runs")?;
-        let share = (after.cpu - before.cpu).as_secs_f64() / time.as_secs_f64() * 100.0;
-        samples.push(Sample::new(contender.peer(), Metric::CpuPercent, share));
-        samples.push(Sample::new(contender.peer(), Metric::MebiBytes, after.resident));
-    }
-    finish(contenders).await?;
-    Ok(samples)
-}
-
-async fn finish(contenders: Vec<Contender<'_>>) -> Result<()> {
-    for contender in contenders {
-        contender.end().await?;
-    }
-    Ok(())
 }
