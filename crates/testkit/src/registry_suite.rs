@@ -51,7 +51,8 @@ macro_rules! registry_suite {
 pub fn entry(to: &str, of: &str, into: &str) -> Entry {
     let of: EntityRef = of.parse().expect("a test's entity is good");
     let (entity, into, fields) = (of.entity, into.to_string(), Fields::All);
-    let subscription = Subscription { entity, into, fields, create: true, filter: None };
+    let subscription =
+        Subscription { entity, into, fields, create: true, filter: None, from: Default::default() };
     let to = to.parse().expect("a test's name is good");
     Entry { to, from: of.service, subscription, origin: Origin::RunTime }
 }

@@ -4,7 +4,8 @@ use crate::Fields;
 fn entry(to: &str, of: &str, into: &str) -> Entry {
     let of: EntityRef = of.parse().unwrap();
     let (entity, into, fields) = (of.entity, into.to_string(), Fields::All);
-    let subscription = Subscription { entity, into, fields, create: true, filter: None };
+    let subscription =
+        Subscription { entity, into, fields, create: true, filter: None, from: Default::default() };
     Entry { to: to.parse().unwrap(), from: of.service, subscription, origin: Origin::RunTime }
 }
 

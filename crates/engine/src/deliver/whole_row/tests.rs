@@ -68,7 +68,12 @@ impl World {
     }
 
     async fn try_whole(&self, chunk: &[Stored], bytes_max: u64) -> Result<Whole, Trouble> {
-        let log = History { log: &self.log, stream: &self.stream, bytes_max: ByteSize(bytes_max) };
+        let log = History {
+            log: &self.log,
+            stream: &self.stream,
+            bytes_max: ByteSize(bytes_max),
+            completes: Vec::new(),
+        };
         let (at, end) = (chunk[0].base, chunk.last().unwrap().end());
         log.whole(&mut projection(), chunk, at, end).await
     }
@@ -93,6 +98,7 @@ fn projection() -> Projection {
         fields: Fields::All,
         create: true,
         filter: Some("credit > 100 AND note <> 'hidden'".parse().unwrap()),
+        from: Default::default(),
     };
     Projection::new("shop".parse().unwrap(), "office".parse().unwrap(), vec![subscription])
 }
@@ -174,8 +180,12 @@ async fn rows_that_do_not_fit_together_are_completed_in_turn() {
     let chunk = [world.say(&updates).await];
     let (mut at, end, mut turns) = (chunk[0].base, chunk[0].end(), 0);
     while at < end {
-        let history =
-            History { log: &world.log, stream: &world.stream, bytes_max: ByteSize(10_000) };
+        let history = History {
+            log: &world.log,
+            stream: &world.stream,
+            bytes_max: ByteSize(10_000),
+            completes: Vec::new(),
+        };
         let whole = history.whole(&mut projection(), &chunk, at, end).await.unwrap();
         let rows = projection().rows(&whole.batches, at, whole.end, |_, _| false).unwrap();
         assert!(rows.changes.iter().all(|c| c.op == ChangeOp::Update), "{:?}", rows.changes);
@@ -271,7 +281,12 @@ async fn whatever_happens_the_copy_holds_what_passes() {
             let (mut at, end) = (chunk[0].base, chunk[chunk.len() - 1].end());
             while at < end {
                 let bytes_max = ByteSize([1, 60, 100_000][dice.throw(3) as usize]);
-                let history = History { log: &world.log, stream: &world.stream, bytes_max };
+                let history = History {
+                    log: &world.log,
+                    stream: &world.stream,
+                    bytes_max,
+                    completes: Vec::new(),
+                };
                 let whole = history.whole(&mut projection(), &chunk, at, end).await.unwrap();
                 let rows = projection().rows(&whole.batches, at, whole.end, |_, _| false);
                 apply(&mut copy, &rows.unwrap());
