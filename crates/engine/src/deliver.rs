@@ -137,6 +137,10 @@ impl Deliver {
         self.side_desk.load(Vec::new());
         self.desk.load(sink.parked().await?);
         self.side.send_modify(|s| s.begin(&enrolled));
+        for (done, answer) in enrolled.answers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = done.send(answer);
+        }
         let here = stop.child_token();
         let junction = Junction::new(checkpoint.next, enrolled.live.is_empty());
         let live = std::mem::take(&mut enrolled.live);

@@ -9,7 +9,7 @@ use rowcast_core::{
     ByteSize, Code, Edit, EditError, Entry, EventLog, Origin, Registry, RegistryError, ServiceName,
 };
 use rowcast_engine::{Desired, Service, Services, begin_now};
-use rowcast_store::SqliteRegistry;
+use rowcast_store::{LogConfig, SqliteRegistry};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct Map {
     /// Each service's address as the file wrote it: the same one keeps its database.
     addresses: Vec<(ServiceName, Secret<String>)>,
     /// What only a start takes up.
-    fixed: (PathBuf, SocketAddr),
+    fixed: (PathBuf, SocketAddr, LogConfig),
 }
 
 impl Map {
@@ -57,7 +57,7 @@ impl Map {
             log,
             services: watch::Sender::new(Arc::new(services.collect())),
             addresses: addresses(plan),
-            fixed: (plan.data.clone(), plan.listen),
+            fixed: (plan.data.clone(), plan.listen, plan.log.clone()),
         })
     }
 
@@ -101,8 +101,14 @@ impl Map {
         output.warnings(&loaded);
         let plan = loaded.plan;
         keys.fit(&plan)?;
-        if plan.data != self.fixed.0 || plan.listen != self.fixed.1 {
-            tracing::warn!("`data` and `server.listen` take effect at the next start");
+        let (data, listen, log) = &self.fixed;
+        let later = [
+            ("`data`", plan.data != *data),
+            ("`server.listen`", plan.listen != *listen),
+            ("`[log]`", plan.log != *log),
+        ];
+        for (what, _) in later.into_iter().filter(|(_, differs)| *differs) {
+            tracing::warn!("{what} differs from what runs, and takes effect at the next start");
         }
         // First what may be refused.
         edit(&*self.registry, entries(&plan, &*self.log).await?).await.map_err(|e| refused(&e))?;

@@ -31,6 +31,14 @@ pub(crate) enum Rebuilding {
     Busy,
 }
 
+impl Rebuilding {
+    fn add(&mut self) {
+        if let Self::Copies(count) = self {
+            *count += 1;
+        }
+    }
+}
+
 impl Rebuild {
     fn concerns(&self, subscription: &Subscription) -> bool {
         // A copy that begins at some moment cannot be built from before it.
@@ -55,6 +63,8 @@ pub(super) struct Enrolled {
     pub(super) waiting: Vec<Build>,
     /// Why those that wait cannot be built.
     pub(super) stuck: Option<Trouble>,
+    /// What people who asked for something are told once it shows.
+    pub(super) answers: Vec<(oneshot::Sender<Rebuilding>, Rebuilding)>,
 }
 
 /// What a start knows.
@@ -198,13 +208,10 @@ impl Deliver {
             let side = if building { SideMark::Leave } else { SideMark::Drop };
             sink.mark(&Mark { at: checkpoint.next, members: changed, side }).await?;
         }
-        let members = self.again(sink, (checkpoint, tail.log), members, asked).await?;
-        for rebuild in asked.drain(..).filter(|r| r.from.is_none()) {
-            let count = self.spec.subscriptions.iter().filter(|s| rebuild.concerns(s)).count();
-            // Whoever asked may have gone.
-            let _ = rebuild.done.send(Rebuilding::Copies(count));
-        }
-        let mut enrolled = Enrolled::default();
+        let (members, answers) =
+            self.again(sink, (checkpoint, tail.log), members, asked).await?;
+        let answers = asked.drain(..).map(|r| r.done).zip(answers).collect();
+        let mut enrolled = Enrolled { answers, ..Enrolled::default() };
         for (member, subscription) in members.into_iter().zip(self.spec.subscriptions.clone()) {
             let build = Build { subscription, member };
             match build.member.state {
@@ -220,51 +227,51 @@ impl Deliver {
     }
 
     /// Takes live copies to which somebody wants a part of the log applied again out of the main
-    /// lane; only when no others are being built, whose lane stands somewhere else.
+    /// lane; only when no others are being built, whose lane stands somewhere else. What becomes of
+    /// every wish, in their order.
     async fn again(
         &self,
         sink: &mut dyn Sink,
         (checkpoint, log): (&Checkpoint, LogId),
         mut members: Vec<Member>,
-        asked: &mut Vec<Rebuild>,
-    ) -> Result<Vec<Member>, Trouble> {
-        let (again, rest) = std::mem::take(asked).into_iter().partition(|r| r.from.is_some());
-        *asked = rest;
-        let again: Vec<Rebuild> = again;
+        asked: &[Rebuild],
+    ) -> Result<(Vec<Member>, Vec<Rebuilding>), Trouble> {
+        let count = |r: &Rebuild| {
+            let concerned = self.spec.subscriptions.iter().filter(|s| r.concerns(s));
+            Rebuilding::Copies(if r.from.is_none() { concerned.count() } else { 0 })
+        };
+        let mut answers: Vec<_> = asked.iter().map(count).collect();
+        let wishes = asked.iter().zip(&mut answers);
+        let mut again: Vec<_> = wishes.filter(|(r, _)| r.from.is_some()).collect();
         if again.is_empty() {
-            return Ok(members);
+            return Ok((members, answers));
         }
         if members.iter().any(|m| m.state.is_building()) {
-            for rebuild in again {
-                let _ = rebuild.done.send(Rebuilding::Busy);
-            }
-            return Ok(members);
+            again.iter_mut().for_each(|(_, answer)| **answer = Rebuilding::Busy);
+            return Ok((members, answers));
         }
         let parked = sink.parked().await?;
-        let mut counts = vec![0; again.len()];
         let mut changed = Vec::new();
         for (member, subscription) in members.iter_mut().zip(&self.spec.subscriptions) {
-            let ours = again.iter().enumerate().filter(|(_, r)| r.concerns(subscription));
-            let ours: Vec<_> = ours.collect();
-            let from = ours.iter().filter_map(|(_, r)| r.from).min();
+            let ours = again.iter().filter(|(r, _)| r.concerns(subscription));
+            let from = ours.filter_map(|(r, _)| r.from).min();
             let Some(from) = from.filter(|_| member.state == Membership::Live) else { continue };
+            // Where there is nothing, there is nothing to begin with.
             if sink.is_empty(&member.into).await? {
-                // There is nothing to begin with.
                 continue;
             }
             let start = begins(from, checkpoint, &member.into, &parked);
             *member = Member { state: Membership::Again, start, log, ..member.clone() };
             changed.push(member.clone());
-            ours.iter().for_each(|(i, _)| counts[*i] += 1);
+            for (_, answer) in again.iter_mut().filter(|(r, _)| r.concerns(subscription)) {
+                answer.add();
+            }
         }
         if let Some(at) = changed.iter().map(|m| m.start).min() {
             let mark = Mark { at: checkpoint.next, members: changed, side: SideMark::Open(at) };
             sink.mark(&mark).await?;
         }
-        for (rebuild, count) in again.into_iter().zip(counts) {
-            let _ = rebuild.done.send(Rebuilding::Copies(count));
-        }
-        Ok(members)
+        Ok((members, answers))
     }
 
     /// Begins to build all that wait and can be built.
@@ -331,7 +338,7 @@ impl Deliver {
         waiting: &[Build],
     ) -> Result<HashMap<EntityName, Offset>, Trouble> {
         let mut starts = HashMap::new();
-        if tail.first == Offset(0) {
+        if tail.first == Offset(0) || waiting.is_empty() {
             return Ok(starts);
         }
         let mut at = tail.first;
