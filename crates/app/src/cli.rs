@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Parked(ParkedAt),
     /// Wait until a change has arrived: read your own write elsewhere.
     Wait(Wait),
-    /// Let a service have a copy of another's entity, from now on.
+    /// Let a service have a copy of another's entity.
     Subscribe(Subscribe),
     /// Stop a copy. Its table stays, with its rows.
     Unsubscribe(Unsubscribe),

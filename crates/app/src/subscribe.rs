@@ -75,6 +75,7 @@ pub(crate) async fn subscribe(
     let route = RouteId { from: args.of.service.clone(), to: args.to.clone() };
     let begins = match args.from {
         Begin::Beginning => String::new(),
+        Begin::Offset(at) => format!(", from offset {at} on; what the table holds stays"),
         from => format!(", from {from} on; what the table holds stays"),
     };
     output.line(format!("{} gets {} in its table {}{begins}", made.to, made.of, made.into))?;

@@ -4,8 +4,8 @@
 
 use async_trait::async_trait;
 use rowcast_core::{
-    Begin, Offset, Point, Edit, EditError, EntityRef, Entry, Fields, Origin, Pause, Registry, RegistryError,
-    Subscription, Version,
+    Begin, Edit, EditError, EntityRef, Entry, Fields, Offset, Origin, Pause, Point, Registry,
+    RegistryError, Subscription, Version,
 };
 use std::future::Future;
 use std::pin::pin;

@@ -75,7 +75,9 @@ async fn a_restored_backup_follows_from_its_position(kind: Kind) {
     // More happens before the backup, and while it is restored.
     tokio::time::sleep(Duration::from_millis(300)).await;
     pair.to.sql(COPIES).await;
-    for (table, columns) in [("account", "id, balance, note"), ("entry", "id, account, amount, note")] {
+    for (table, columns) in
+        [("account", "id, balance, note"), ("entry", "id, account, amount, note")]
+    {
         let rows = source.sql(&format!("SELECT {columns} FROM {table}")).await;
         pair.to.sql(&format!("INSERT INTO {table}_copy VALUES {}", values(&rows))).await;
     }
@@ -126,8 +128,7 @@ async fn replayed_under_load_and_kills(from: Kind, to: Kind) {
     })
     .await;
     pair.to.sql("DELETE FROM entry_copy WHERE id % 3 = 0").await;
-    let said =
-        pair.rowcast.run(LONG, &["replay", &route, "entry", "--from", &offset]).await.good();
+    let said = pair.rowcast.run(LONG, &["replay", &route, "entry", "--from", &offset]).await.good();
     assert!(said.stdout.contains("to 1 copy again"), "{}", said.said());
     let running = killed(&pair, running).await;
     pair.rowcast.run(LONG, &live).await.good();
@@ -178,7 +179,8 @@ async fn from_now_on_is_once_and_leaves_the_rows_that_are_there() {
         pair.from.sql("INSERT INTO item VALUES (3, 'new', 'b')").await;
         pair.catch_up().await;
         pair.catch_up().await;
-        let copied = "SELECT string_agg(id || name, ',') FROM (SELECT * FROM item_copy ORDER BY id) i";
+        let copied =
+            "SELECT string_agg(id || name, ',') FROM (SELECT * FROM item_copy ORDER BY id) i";
         let copied = match kind {
             Kind::Postgres => copied.to_string(),
             Kind::Sqlite => copied.replace("string_agg", "group_concat"),

@@ -208,8 +208,7 @@ impl Deliver {
             let side = if building { SideMark::Leave } else { SideMark::Drop };
             sink.mark(&Mark { at: checkpoint.next, members: changed, side }).await?;
         }
-        let (members, answers) =
-            self.again(sink, (checkpoint, tail.log), members, asked).await?;
+        let (members, answers) = self.again(sink, (checkpoint, tail.log), members, asked).await?;
         let answers = asked.drain(..).map(|r| r.done).zip(answers).collect();
         let mut enrolled = Enrolled { answers, ..Enrolled::default() };
         for (member, subscription) in members.into_iter().zip(self.spec.subscriptions.clone()) {

@@ -92,15 +92,22 @@ impl World {
 }
 
 fn projection() -> Projection {
-    let subscription = Subscription {
+    projected(subscription())
+}
+
+fn projected(subscription: Subscription) -> Projection {
+    Projection::new("shop".parse().unwrap(), "office".parse().unwrap(), vec![subscription])
+}
+
+fn subscription() -> Subscription {
+    Subscription {
         entity: "customer".parse().unwrap(),
         into: "copy".into(),
         fields: Fields::All,
         create: true,
         filter: Some("credit > 100 AND note <> 'hidden'".parse().unwrap()),
         from: Default::default(),
-    };
-    Projection::new("shop".parse().unwrap(), "office".parse().unwrap(), vec![subscription])
+    }
 }
 
 fn written(op: ChangeOp, note: &str) -> (ChangeOp, Option<String>) {
@@ -118,6 +125,27 @@ async fn a_row_that_begins_to_pass_gets_the_values_that_its_update_left_out() {
     let changes = world.changes(&chunk).await;
     assert_eq!(changes[0], written(ChangeOp::Update, "long"));
     assert_eq!(changes[1].0, ChangeOp::Leave);
+}
+
+#[tokio::test]
+async fn a_copy_that_may_lack_rows_gets_them_whole_and_does_without_what_nobody_knows() {
+    let mut world = World::new();
+    world.say(&[(Op::Read, "", "1 long 5")]).await;
+    let chunk = [world.say(&[(Op::Update, "", "1 ? 500"), (Op::Update, "", "9 ? 500")]).await];
+    for (completes, first) in [(true, ChangeOp::Update), (false, ChangeOp::Patch)] {
+        let mut projection = projected(Subscription { filter: None, ..subscription() });
+        let history = History {
+            log: &world.log,
+            stream: &world.stream,
+            bytes_max: ByteSize(1 << 20),
+            completes: vec![completes],
+        };
+        let (at, end) = (chunk[0].base, chunk[0].end());
+        let whole = history.whole(&mut projection, &chunk, at, end).await.unwrap();
+        let rows = projection.rows(&whole.batches, at, end, |_, _| false).unwrap();
+        let found: Vec<_> = rows.changes.iter().map(|c| c.op).collect();
+        assert_eq!(found, [first, ChangeOp::Patch]);
+    }
 }
 
 #[tokio::test]
