@@ -211,7 +211,7 @@ async fn a_place_that_the_log_does_not_hold_is_refused_with_what_it_holds() {
         assert!(told.stderr.contains(word), "{word}: {}", told.said());
     }
     pair.configure(publish, &format!("{subscribe}\nfrom = \"yesterday\""));
-    let told = pair.rowcast.run(LONG, &["check"]).await;
+    let told = pair.rowcast.run(LONG, &["status"]).await;
     assert_eq!(told.code(), Some(2), "{}", told.said());
     assert!(told.stderr.contains("`yesterday` is no place to begin at"), "{}", told.said());
     pair.configure(publish, subscribe);

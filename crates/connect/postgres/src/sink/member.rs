@@ -61,7 +61,8 @@ async fn give_up(
     for build in builds {
         session.batch_execute(&format!("DROP TABLE IF EXISTS {}", build.sql())).await?;
     }
-    let forget = "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state IN ('beside', 'again')";
+    let forget =
+        "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state IN ('beside', 'again')";
     session.execute(forget, &[&place.key(Lane::Main)]).await?;
     let end = "DELETE FROM rowcast.checkpoint WHERE route = $1";
     session.execute(end, &[&place.key(Lane::Side)]).await?;

@@ -78,7 +78,8 @@ pub(super) fn was_made(c: &Connection, build: &str) -> Result<bool, Error> {
 
 /// Remembers the build table of a copy.
 pub(super) fn remember(c: &Connection, into: &str, build: &str) -> Result<(), Error> {
-    let set = "UPDATE _rowcast_members SET build = ?2 WHERE copy = ?1 AND state IN ('beside', 'again')";
+    let set =
+        "UPDATE _rowcast_members SET build = ?2 WHERE copy = ?1 AND state IN ('beside', 'again')";
     c.execute(set, [into, build])?;
     Ok(())
 }
