@@ -4,7 +4,7 @@ use crate::config::Secret;
 use crate::paint::ColorChoice;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use rowcast_core::{EntityRef, Point, RouteId, ServiceName};
+use rowcast_core::{Begin, EntityName, EntityRef, Point, RouteId, ServiceName};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Parked(ParkedAt),
     /// Wait until a change has arrived: read your own write elsewhere.
     Wait(Wait),
-    /// Let a service have a copy of another's entity, from now on.
+    /// Let a service have a copy of another's entity.
     Subscribe(Subscribe),
     /// Stop a copy. Its table stays, with its rows.
     Unsubscribe(Unsubscribe),
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Let a paused route go on; one that waits looks again at once.
     Resume(Resume),
+    /// Apply the log to copies again; readers see them as they are until the new ones are whole.
+    Replay(Replay),
     /// Let the running instance read its file again.
     Reload,
     /// Make an access token for the running instance.
@@ -346,6 +348,12 @@ pub(crate) struct Subscribe {
     /// Which rows: an SQL condition over the entity's fields.
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) filter: Option<String>,
+    /// Where the copy begins. `beginning` builds all of it. `now` takes only what is committed from
+    /// here on. From an offset of the event log, or a position of the publisher's such as 0/16B3748
+    /// or position:1234, every change after it is applied to the rows that the table has: load a
+    /// backup, then follow from its position.
+    #[arg(long, value_name = "beginning|now|OFFSET|POSITION", default_value = "beginning")]
+    pub(crate) from: Begin,
     /// The table must be there; it is not made.
     #[arg(long)]
     pub(crate) no_create: bool,
@@ -396,6 +404,29 @@ pub(crate) struct Resume {
     /// The route, written FROM:TO.
     #[arg(value_name = "FROM:TO")]
     pub(crate) route: RouteId,
+}
+
+/// What to apply again.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The route, written FROM:TO.
+    #[arg(value_name = "FROM:TO")]
+    pub(crate) route: RouteId,
+    /// Only copies of these entities. All of the route's if unset.
+    #[arg(value_name = "ENTITY")]
+    pub(crate) entities: Vec<EntityName>,
+    /// From where on. `beginning` builds the copies anew from nothing, so that rows that the
+    /// publisher does not have go. From an offset of the event log, or a position of the publisher's
+    /// such as 0/16B3748 or position:1234, every change after it is applied to the rows that the
+    /// copies have.
+    #[arg(long, value_name = "beginning|OFFSET|POSITION", default_value = "beginning")]
+    pub(crate) from: Begin,
+    /// Return once the copies are live again.
+    #[arg(long)]
+    pub(crate) wait_live: bool,
+    /// Longest to wait for that.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(crate) timeout: Duration,
 }
 
 /// What to look at.

@@ -1,18 +1,25 @@
-//! `rowcast subscribe`, `unsubscribe`, `subscriptions`, `pause`, `resume` and `reload`: who gets
-//! what, changed while `rowcast run` runs.
+//! `rowcast subscribe`, `unsubscribe`, `subscriptions`, `pause`, `resume`, `replay` and `reload`:
+//! who gets what, changed while `rowcast run` runs.
 
 use crate::cli;
-use crate::config::{self, Weight};
+use crate::config::{self, Weight, count};
 use crate::instance::{Answer, Instance, escaped};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use crate::status::aligned;
 use comfy_table::{Table, presets};
-use rowcast_core::{Code, RouteId};
+use rowcast_core::{Begin, Code, EntityName, RouteId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// What the running instance says of a replay.
+#[derive(Debug, Deserialize)]
+struct Replaying {
+    copies: usize,
+    from: Option<u64>,
+}
 
 /// Longest for the running instance to answer: it looks at the subscriber's database first.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -26,6 +33,7 @@ struct Subscribed {
     of: String,
     into: String,
     fields: Option<Vec<(String, String)>>,
+    from: String,
     origin: String,
     paused: Option<String>,
     problem: Option<String>,
@@ -56,13 +64,21 @@ pub(crate) async fn subscribe(
     if let Some(filter) = &args.filter {
         wish["where"] = json!(filter);
     }
+    if args.from != Begin::Beginning {
+        wish["from"] = json!(args.from.to_string());
+    }
     if args.no_create {
         wish["create"] = json!(false);
     }
     let answer = instance.send("POST", "/v1/subscriptions", Some(&wish), ANSWER).await?;
     let made: Subscribed = read(accepted(answer)?)?;
     let route = RouteId { from: args.of.service.clone(), to: args.to.clone() };
-    output.line(format!("{} gets {} in its table {}", made.to, made.of, made.into))?;
+    let begins = match args.from {
+        Begin::Beginning => String::new(),
+        Begin::Offset(at) => format!(", from offset {at} on; what the table holds stays"),
+        from => format!(", from {from} on; what the table holds stays"),
+    };
+    output.line(format!("{} gets {} in its table {}{begins}", made.to, made.of, made.into))?;
     if let Some(paused) = &made.paused {
         output.aside(format!("the route {route} is {paused}: `rowcast resume {route}`"));
     }
@@ -107,11 +123,11 @@ pub(crate) async fn subscriptions(
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["subscriber", "entity", "into", "fields", "from", ""]);
+    table.set_header(["subscriber", "entity", "into", "fields", "begins", "from", ""]);
     for s in listed.subscriptions {
         let fields = s.fields.map_or_else(|| "all".into(), |f| shown(&f));
         let note = s.problem.or(s.paused).unwrap_or_default();
-        table.add_row([s.to, s.of, s.into, fields, s.origin, note]);
+        table.add_row([s.to, s.of, s.into, fields, s.from, s.origin, note]);
     }
     output.line(aligned(table, &[]))?;
     Ok(Exit::Good)
@@ -144,6 +160,33 @@ pub(crate) async fn resume(
 ) -> Result<Exit, Failure> {
     tell(&args.route, "resume", None, file).await?;
     output.line(format!("{} goes on", args.route))?;
+    Ok(Exit::Good)
+}
+
+pub(crate) async fn replay(
+    args: cli::Replay,
+    file: &Path,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let instance = running(file)?;
+    let route = &args.route;
+    let entities: Vec<_> = args.entities.iter().map(EntityName::as_str).collect();
+    let body = json!({ "entities": entities, "from": args.from.to_string() });
+    let path = format!("/v1/routes/{}/replay", escaped(&route.to_string()));
+    let answer = accepted(instance.send("POST", &path, Some(&body), ANSWER).await?)?;
+    let Replaying { copies, from } = read(answer)?;
+    let copies = count(copies, "copy").replace("copys", "copies");
+    output.line(match from {
+        Some(offset) => {
+            format!("{route}: applies the log from offset {offset} on to {copies} again")
+        }
+        None => format!("{route}: builds {copies} anew from the log"),
+    })?;
+    output.aside("readers see the rows that are there until the new ones are whole");
+    if args.wait_live {
+        live(&instance, route, None, args.timeout).await?;
+        output.line(format!("{route} is live"))?;
+    }
     Ok(Exit::Good)
 }
 

@@ -97,6 +97,10 @@ async fn one(
     let planned = planned.ok_or_else(|| missing("there is no such route"))?;
     let publisher = plan.service(&route.from).ok_or_else(|| missing("its publisher is missing"))?;
     let source = publisher.source.clone().ok_or_else(|| missing("nothing is published"))?;
+    for copy in planned.sink.subscriptions.iter().filter(|s| s.from.is_now()) {
+        let why = "it begins with `now`, so it has not all of its source's rows";
+        output.aside(format!("{route}: {} is not compared: {why}", copy.into));
+    }
     let mut history = FileHistory::open(&log_dir(plan), route).await?;
     let (progress, watched) = watch::channel(Progress::default());
     let verify = Verify {

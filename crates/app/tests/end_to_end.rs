@@ -16,6 +16,7 @@ mod end_to_end {
     mod mend;
     mod names;
     mod parking;
+    mod replay;
     mod schema_change;
     mod side;
     mod source_disk;

@@ -62,6 +62,12 @@ impl Entry {
             && self.subscription.entity == of.entity
     }
 
+    /// Whether both ask for the same: where `now` was is no part of it.
+    fn wishes(&self, other: &Self) -> bool {
+        let wish = |s: &Subscription| Subscription { from: s.from.wish(), ..s.clone() };
+        wish(&self.subscription) == wish(&other.subscription)
+    }
+
     fn writes_into(&self, to: &ServiceName, into: &str) -> bool {
         self.to == *to && plain_path(&self.subscription.into) == plain_path(into)
     }
@@ -233,12 +239,19 @@ impl Catalog {
     }
 
     fn replace_file(&mut self, entries: Vec<Entry>) -> Result<(), EditError> {
-        let at_run_time = self.entries.drain(..).filter(|e| e.origin == Origin::RunTime);
-        let at_run_time: Vec<_> = at_run_time.collect();
-        for entry in entries {
+        let known: Vec<_> = self.entries.drain(..).collect();
+        for mut entry in entries {
             self.expect_free(&entry)?;
+            // What was `now` once stays where it was.
+            let (to, of, into) = (&entry.to, entry.of(), &entry.subscription.into);
+            let before = known.iter().find(|e| e.is(to, &of, into) && e.wishes(&entry));
+            if let Some(before) = before {
+                entry.subscription.from = before.subscription.from;
+            }
             self.entries.push(Entry { origin: Origin::File, ..entry });
         }
+        let at_run_time: Vec<_> =
+            known.into_iter().filter(|e| e.origin == Origin::RunTime).collect();
         for entry in at_run_time {
             if self.find(&entry.to, &entry.of(), &entry.subscription.into).is_none() {
                 self.expect_free(&entry)?;
@@ -254,7 +267,7 @@ impl Catalog {
             Some(known) if known.origin == Origin::File => {
                 Err(EditError::FileOwns { to, of, into })
             }
-            Some(known) if known.subscription == entry.subscription => Ok(()),
+            Some(known) if known.wishes(&entry) => Ok(()),
             Some(_) => Err(EditError::Differs { to, of, into }),
             None => {
                 self.expect_free(&entry)?;

@@ -5,6 +5,7 @@
 //! input gives the same output, so its tests are plain functions.
 
 mod batch;
+mod begin;
 mod catalog;
 mod check;
 mod compare;
@@ -29,6 +30,7 @@ mod source;
 mod suggest;
 
 pub use batch::{Batch, BatchBuilder, Event, Op, Snapshot, Span, Sparse, Transaction};
+pub use begin::{Begin, BeginError};
 pub use catalog::{Catalog, Edit, EditError, Entry, Origin, Pause};
 pub use check::{Finding, Fix, Severity};
 pub use compare::{CopyView, Foresight, RowSet, SourceView};

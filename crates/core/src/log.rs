@@ -1,8 +1,8 @@
 //! The seam to what remembers: an ordered, durable record of what sources said.
 
 use crate::{
-    Batch, ByteSize, Code, Diagnose, EntityName, Offset, Position, Remedy, Schema, ServiceName,
-    Snapshot, Transaction,
+    Batch, Begin, ByteSize, Code, Diagnose, EntityName, Offset, Point, Position, Remedy, Schema,
+    ServiceName, Snapshot, Transaction,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -252,6 +252,44 @@ pub enum LogError {
         /// From where on every delete is there.
         complete: Offset,
     },
+    /// Somebody wants to begin where the log does not hold everything any more, or did not yet.
+    #[error(
+        "the event log of {stream} does not hold all of {entity} from {wanted} on: it does from \
+         offset {available}{} on",
+        position.map(|p| format!(", position {p},")).unwrap_or_default()
+    )]
+    Older {
+        /// Which stream.
+        stream: ServiceName,
+        /// Of what.
+        entity: EntityName,
+        /// Where it was to begin.
+        wanted: Begin,
+        /// From where on everything is there.
+        available: Offset,
+        /// The source's position there, when it is known.
+        position: Option<Position>,
+    },
+    /// Somebody wants to begin where the log has not come to yet.
+    #[error("the event log of {stream} has not come to {wanted} yet: {reached}")]
+    NotYet {
+        /// Which stream.
+        stream: ServiceName,
+        /// Where it is to begin.
+        wanted: Begin,
+        /// Where it is.
+        reached: String,
+    },
+    /// A position of another kind of source.
+    #[error("{wanted} is no position of {stream}, whose positions look like {example}")]
+    Foreign {
+        /// Which stream.
+        stream: ServiceName,
+        /// Where it is to begin.
+        wanted: Begin,
+        /// One of its own.
+        example: Point,
+    },
     /// The offset lies after the end.
     #[error("the event log of {stream} ends at offset {next}, before {at}")]
     Ahead {
@@ -281,10 +319,16 @@ pub enum LogError {
 impl Diagnose for LogError {
     fn remedy(&self) -> Remedy {
         match self {
-            Self::Refused { .. } | Self::Unreadable { .. } | Self::Closed { .. } => Remedy::Retry,
+            Self::Refused { .. }
+            | Self::Unreadable { .. }
+            | Self::NotYet { .. }
+            | Self::Closed { .. } => Remedy::Retry,
             Self::Failed { .. } => Remedy::Operator(Code::LogFailed),
             Self::Damaged { .. } => Remedy::Operator(Code::LogDamaged),
-            Self::Trimmed { .. } | Self::Forgotten { .. } => Remedy::Operator(Code::LogTrimmed),
+            Self::Trimmed { .. } | Self::Forgotten { .. } | Self::Older { .. } => {
+                Remedy::Operator(Code::LogTrimmed)
+            }
+            Self::Foreign { .. } => Remedy::Operator(Code::Subscription),
             Self::Ahead { .. } => Remedy::Operator(Code::SinkCheckpoint),
             Self::Misplaced { .. } => Remedy::Bug,
         }
@@ -310,6 +354,14 @@ impl Diagnose for LogError {
             Self::Forgotten { .. } => {
                 "the copy slept longer than deletes are kept, and is built anew beside the old one; \
                  let the log keep them for longer: `[log] tombstones`"
+            }
+            Self::Older { .. } => {
+                "take a newer backup and its position; or leave `from` out: then the copy is built from \
+                 the log, beside the rows that are there"
+            }
+            Self::Foreign { .. } => "`rowcast status` shows where the publisher is",
+            Self::NotYet { .. } => {
+                "it goes on by itself once the log has come that far; `rowcast status` shows how far it is"
             }
             Self::Ahead { .. } => {
                 "the target has applied more than this log holds: this data directory is an old \

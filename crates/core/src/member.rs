@@ -53,6 +53,10 @@ impl Subscription {
             part("where");
             part(filter.as_str());
         }
+        // Other places to begin at make the same copy in the end.
+        if self.from.is_now() {
+            part("now");
+        }
         Definition(hash.digest())
     }
 }
@@ -68,6 +72,9 @@ pub enum Membership {
     Direct,
     /// It is being filled in a build table, beside a copy that stays as it is until the swap.
     Beside,
+    /// The log is applied to it again from somewhere, beside a copy that stays as it is until the
+    /// swap: its build table begins with the rows that the copy has.
+    Again,
     /// The route's checkpoint covers it.
     Live,
     /// Nobody wants it any more.
@@ -82,6 +89,7 @@ impl Membership {
             Self::Stale => "stale",
             Self::Direct => "direct",
             Self::Beside => "beside",
+            Self::Again => "again",
             Self::Live => "live",
             Self::Gone => "gone",
         }
@@ -90,13 +98,18 @@ impl Membership {
     /// The membership with this stored name. A name that nobody gave means that the copy is to be
     /// built anew: that is always safe.
     pub fn read(name: &str) -> Self {
-        let all = [Self::New, Self::Direct, Self::Beside, Self::Live, Self::Gone];
+        let all = [Self::New, Self::Direct, Self::Beside, Self::Again, Self::Live, Self::Gone];
         all.into_iter().find(|m| m.as_str() == name).unwrap_or(Self::Stale)
     }
 
     /// The side lane fills it.
     pub fn is_building(self) -> bool {
-        matches!(self, Self::Direct | Self::Beside)
+        matches!(self, Self::Direct | Self::Beside | Self::Again)
+    }
+
+    /// It is filled in a table of its own until it takes the copy's place.
+    pub fn has_build_table(self) -> bool {
+        matches!(self, Self::Beside | Self::Again)
     }
 
     /// It waits for a side lane.
@@ -147,8 +160,8 @@ pub enum SideMark {
 pub struct Mark {
     /// Where the route's checkpoint stands; compared first.
     pub at: Offset,
-    /// The members that change. A build table goes when its member is not
-    /// [`Beside`](Membership::Beside) any more.
+    /// The members that change. A build table goes when its member
+    /// [becomes](Membership::has_build_table) something else.
     pub members: Vec<Member>,
     /// The side lane's checkpoint.
     pub side: SideMark,
@@ -170,6 +183,7 @@ pub struct Join {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Begin;
 
     #[test]
     fn a_definition_is_what_rows_hang_on_and_nothing_else() {
@@ -182,6 +196,7 @@ mod tests {
             fields: Fields::All,
             create: true,
             filter: None,
+            from: Default::default(),
         };
         let elsewhere = Subscription { into: "b".into(), create: false, ..all.clone() };
         assert_eq!(all.definition(), elsewhere.definition());
@@ -189,18 +204,24 @@ mod tests {
         let ba = Subscription { fields: fields(&[("b", "a")]), ..all.clone() };
         let joined = Subscription { fields: fields(&[("ab", "")]), ..all.clone() };
         let other = Subscription { entity: "order".parse().unwrap(), ..all.clone() };
-        let mut seen: Vec<_> = [&all, &ab, &ba, &joined, &other].map(|s| s.definition().0).into();
+        let part = Subscription { from: Begin::Now(None), ..all.clone() };
+        let known = Subscription { from: Begin::Now(Some(Offset(7))), ..all.clone() };
+        assert_eq!(part.definition(), known.definition());
+        let restored = Subscription { from: Begin::Offset(Offset(7)), ..all.clone() };
+        assert_eq!(all.definition(), restored.definition());
+        let mut seen: Vec<_> =
+            [&all, &ab, &ba, &joined, &other, &part].map(|s| s.definition().0).into();
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), 5);
+        assert_eq!(seen.len(), 6);
         // Stored at targets: it must not change with a release.
         assert_eq!(all.definition().to_string(), "f067817ddc9027f3");
     }
 
     #[test]
     fn a_membership_reads_back_and_an_unknown_one_is_built_anew() {
-        use Membership::{Beside, Direct, Gone, Live, New, Stale};
-        for state in [New, Stale, Direct, Beside, Live, Gone] {
+        use Membership::{Again, Beside, Direct, Gone, Live, New, Stale};
+        for state in [New, Stale, Direct, Beside, Again, Live, Gone] {
             assert_eq!(Membership::read(state.as_str()), state);
         }
         assert_eq!(Membership::read("half"), Stale);

@@ -4,8 +4,8 @@
 mod error;
 
 use crate::{
-    Batch, Bound, Column, EntityName, Event, Filter, Generated, Offset, Op, ParkEdit, Row, Schema,
-    SchemaId, ServiceName, Stored,
+    Batch, Begin, Bound, Column, EntityName, Event, Filter, Generated, Offset, Op, ParkEdit, Row,
+    Schema, SchemaId, ServiceName, Stored,
 };
 pub use error::ProjectError;
 use std::collections::HashMap;
@@ -35,6 +35,8 @@ pub struct Subscription {
     pub create: bool,
     /// Which rows; all of them when there is none.
     pub filter: Option<Filter>,
+    /// Where the copy begins.
+    pub from: Begin,
 }
 
 /// A column of a copy.

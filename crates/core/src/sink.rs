@@ -2,9 +2,10 @@
 
 use crate::{
     BoxError, Code, Diagnose, Epoch, Join, Lane, LogId, Mark, Offset, Parked, Position, Remedy,
-    Roll, RouteId, Rows, ServiceName, Subscription,
+    Roll, RouteId, Rows, ServiceName, Shape, Subscription,
 };
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// What a sink is to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +61,8 @@ pub struct Progress {
 /// - Rows arrive in order per key; of several changes to one key in a batch the last state counts.
 /// - A shape's target table is made when it is missing and may be made, and compared otherwise,
 ///   before the first row; also when `rows` has no change for it.
-/// - A [`Side`](Lane::Side) lane has a checkpoint of its own. Rows of a subscription that is built
-///   [`Beside`](crate::Membership::Beside) go into a build table; its copy stays as it is until
+/// - A [`Side`](Lane::Side) lane has a checkpoint of its own. Rows of a subscription that
+///   [has a build table](crate::Membership::has_build_table) go there; its copy stays as it is until
 ///   the join, which is one transaction: a reader sees the old copy or the new one.
 /// - Each lane has parked keys of its own. A mark forgets those of every member that it does not call
 ///   live; the join makes the side lane's the main lane's.
@@ -98,6 +99,11 @@ pub trait Sink: Send {
     /// the main lane; refused as [`SinkError::Checkpoint`] when its checkpoint is not where the mark
     /// says. Not cancel safe.
     async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError>;
+
+    /// Makes the build tables of copies that are built [`Again`](crate::Membership::Again), with the
+    /// rows that the copies have, each as a whole or not at all; those that are there stay as they
+    /// are. For the side lane, before its first apply. Not cancel safe.
+    async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError>;
 
     /// Ends a side lane in one transaction: every build table's rows become its copy's rows, the
     /// building members are live, the side lane's checkpoint goes and the route's is set. For the

@@ -1,7 +1,7 @@
 //! The board: what a running node knows of itself, for whoever asks.
 
 use crate::capture::CaptureState;
-use crate::deliver::{Rebuild, SideState};
+use crate::deliver::SideState;
 use crate::live::{Live, PublisherEntry, RouteEntry};
 use crate::pace::{Condition, Phase};
 use crate::retain::GAP;
@@ -14,7 +14,6 @@ use rowcast_core::{
 };
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
 
 /// A running node, as seen from outside. Asking it never holds it up.
 pub struct Board {
@@ -60,25 +59,6 @@ pub enum WaitError {
     /// The log cannot be asked.
     #[error("the event log of {0} cannot be read")]
     Log(ServiceName),
-}
-
-/// Why no copy will be built anew.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RebuildError {
-    /// No such route.
-    #[error("there is no route {0}")]
-    NoRoute(RouteId),
-    /// The route has no such entity.
-    #[error("route {route} has no subscription to {entity}")]
-    NoEntity {
-        /// Which route.
-        route: RouteId,
-        /// What was asked for.
-        entity: EntityName,
-    },
-    /// Nobody works on it any more.
-    #[error("route {0} is not running")]
-    Stopped(RouteId),
 }
 
 impl Board {
@@ -242,30 +222,6 @@ impl Board {
             trouble: condition.trouble,
             building: building(&side, end),
         }
-    }
-
-    /// Has the copies of a route built anew from the log, of one entity or of all, beside the ones
-    /// that are there; how many. Returns once the target remembers it. Cancel safe: what was asked
-    /// for is done.
-    ///
-    /// # Errors
-    /// When there is no such route, or it does not run.
-    pub async fn rebuild(
-        &self,
-        route: &RouteId,
-        entity: Option<EntityName>,
-    ) -> Result<usize, RebuildError> {
-        let live = self.live();
-        let entry = live.routes.iter().find(|r| r.route == *route);
-        let entry = entry.ok_or_else(|| RebuildError::NoRoute(route.clone()))?;
-        if let Some(entity) = entity.as_ref().filter(|e| !entry.entities.contains(e)) {
-            let (route, entity) = (route.clone(), entity.clone());
-            return Err(RebuildError::NoEntity { route, entity });
-        }
-        let (done, answer) = oneshot::channel();
-        let stopped = || RebuildError::Stopped(route.clone());
-        entry.rebuild.send(Rebuild { entity, done }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())
     }
 
     /// Milliseconds since the event at `offset` was committed.

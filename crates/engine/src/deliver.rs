@@ -24,8 +24,9 @@ use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
 use crate::share::Share;
 use crate::trouble::Trouble;
-use ends::{position_at, whole_until};
-pub(crate) use enroll::Rebuild;
+pub(crate) use ends::position_at;
+use ends::whole_until;
+pub(crate) use enroll::{Rebuild, Rebuilding, ends_at};
 use junction::Junction;
 use narrow::Window;
 use park::Parking;
@@ -96,12 +97,13 @@ impl Deliver {
         let name = format!("route {}", self.route);
         let mut sink = self.database.sink(self.spec.clone());
         let mut backoff = Backoff::default();
-        let mut asked = Vec::new();
+        let (mut asked, mut patience) = (Vec::new(), Backoff::default());
         loop {
             while let Ok(rebuild) = self.rebuilds.lock().await.try_recv() {
                 asked.push(rebuild);
             }
-            let ended = self.once(&name, sink.as_mut(), &mut backoff, &mut asked, &stop).await;
+            let waits = (&mut backoff, &mut patience);
+            let ended = self.once(&name, sink.as_mut(), waits, &mut asked, &stop).await;
             let trouble = match ended {
                 Ok(()) if stop.is_cancelled() => return Ok(()),
                 Ok(()) => continue,
@@ -121,7 +123,7 @@ impl Deliver {
         &self,
         name: &str,
         sink: &mut dyn Sink,
-        backoff: &mut Backoff,
+        (backoff, patience): (&mut Backoff, &mut Backoff),
         asked: &mut Vec<Rebuild>,
         stop: &CancellationToken,
     ) -> Result<(), Trouble> {
@@ -135,6 +137,10 @@ impl Deliver {
         self.side_desk.load(Vec::new());
         self.desk.load(sink.parked().await?);
         self.side.send_modify(|s| s.begin(&enrolled));
+        for (done, answer) in enrolled.answers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = done.send(answer);
+        }
         let here = stop.child_token();
         let junction = Junction::new(checkpoint.next, enrolled.live.is_empty());
         let live = std::mem::take(&mut enrolled.live);
@@ -149,7 +155,7 @@ impl Deliver {
                 ended
             };
             let side = async {
-                let ended = this.side_lane(&mut enrolled, &junction, &here).await;
+                let ended = this.side_lane(&mut enrolled, patience, &junction, &here).await;
                 here.cancel();
                 ended
             };
@@ -300,6 +306,10 @@ struct Lane<'a> {
     prepared: HashSet<SchemaId>,
     /// Some subscription takes only some rows.
     filters: bool,
+    /// Which subscriptions begin at some moment: rows that were there before are none of theirs.
+    now: Vec<bool>,
+    /// Which subscriptions may lack a row that a change leaves values out of.
+    completes: Vec<bool>,
     /// In a side lane, from which offset on each subscription takes events.
     starts: Option<Vec<Offset>>,
     /// The position that belongs to `stored`.
@@ -319,6 +329,7 @@ impl<'a> Lane<'a> {
         let complete = start.tail.snapshots.iter().filter(|(s, _)| s.done);
         let RouteId { from, to } = deliver.route.clone();
         let filters = subscriptions.iter().any(|s| s.filter.is_some());
+        let now: Vec<_> = subscriptions.iter().map(|s| s.from.is_now()).collect();
         Self {
             projection: Projection::new(from, to, subscriptions),
             deliver,
@@ -335,6 +346,8 @@ impl<'a> Lane<'a> {
             prepared: HashSet::new(),
             filters,
             starts: None,
+            completes: now.clone(),
+            now,
             stored_position: start.position,
             log: start.log,
             parking: Parking::new(desk.shelf(), deliver.route.clone()),
@@ -394,7 +407,7 @@ impl<'a> Lane<'a> {
         end: Offset,
         commit: bool,
     ) -> Result<(), Trouble> {
-        if !self.filters {
+        if !self.filters && !self.completes.contains(&true) {
             return self.piece(batches, end, commit).await;
         }
         let deliver = self.deliver;
@@ -402,6 +415,7 @@ impl<'a> Lane<'a> {
             log: &*deliver.log,
             stream: &deliver.route.from,
             bytes_max: deliver.share.get(),
+            completes: self.completes.clone(),
         };
         loop {
             let whole = history.whole(&mut self.projection, batches, self.at, end).await?;

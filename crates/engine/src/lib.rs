@@ -4,6 +4,7 @@
 //! This room sees only the seams; it must never learn a product's name.
 
 mod backoff;
+mod begin;
 mod board;
 mod browse;
 mod capture;
@@ -17,6 +18,7 @@ mod node;
 mod pace;
 mod parked;
 mod refusal;
+mod replay;
 mod retain;
 mod share;
 mod status;
@@ -26,11 +28,13 @@ mod trouble;
 mod verify;
 mod wanted;
 
-pub use board::{Board, RebuildError, WaitError};
+pub use begin::begin_now;
+pub use board::{Board, WaitError};
 pub use deliver::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 pub use desired::Desired;
 pub use node::{Node, NodeError, NodeSpec, Publisher, RouteSpec};
 pub use refusal::Refusal;
+pub use replay::Replayed;
 pub use retain::{OverLimit, Retain};
 pub use status::{
     BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,

@@ -3,6 +3,9 @@
 use rowcast_core::{Code, Diagnose, LogError, RegistryError, Remedy, ServiceName};
 use std::time::Duration;
 
+/// What a refusal's help ends with.
+pub(crate) const UNCHANGED: &str = "nothing was changed";
+
 /// Why a change to the subscriptions is not accepted. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {

@@ -43,6 +43,8 @@ pub struct Subscribed {
     pub filter: Option<String>,
     /// The table may be made when it is missing.
     pub create: bool,
+    /// Where it begins: `beginning`, `now`, an offset or a position.
+    pub from: String,
     /// `file` or `run-time`.
     pub origin: &'static str,
     /// Why its route stands still on a person's word: `paused by ada`.
@@ -64,6 +66,7 @@ impl Subscribed {
             },
             filter: subscription.filter.as_ref().map(|f| f.as_str().to_string()),
             create: subscription.create,
+            from: subscription.from.to_string(),
             origin: entry.origin.as_str(),
             paused: catalog.pauses.get(&entry.route()).map(Pause::to_string),
             problem: problem(entry, services),
@@ -88,12 +91,13 @@ impl Subscriptions {
     ///
     /// # Errors
     /// What does not fit, with what to do.
-    pub async fn subscribe(&self, entry: Entry) -> Result<Subscribed, Refusal> {
+    pub async fn subscribe(&self, mut entry: Entry) -> Result<Subscribed, Refusal> {
         let services = self.services.borrow().clone();
         let (_, catalog) = self.registry.load().await?;
         // What the rules refuse needs no look at a database.
         catalog.clone().edit(Edit::Subscribe(entry.clone())).map_err(RegistryError::from)?;
         fits::look(&entry, &catalog, &services, &*self.log).await?;
+        fits::begins(&mut entry, &catalog, &*self.log).await?;
         let (catalog, entry) = self
             .edit(|catalog| {
                 fits::alone(&entry, catalog, &services)

@@ -10,6 +10,7 @@ mod engine {
     mod faults;
     mod following;
     mod parking;
+    mod replay;
     mod retain;
     mod setup;
     mod simulation;

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use rowcast_core::{
-    EditError, EntityRef, Entry, Fields, Origin, Pause, RegistryError, RouteId, ServiceName,
+    Begin, EditError, EntityRef, Entry, Fields, Origin, Pause, RegistryError, RouteId, ServiceName,
     Subscription, quote,
 };
 use rowcast_engine::{Refusal, Subscribed, Subscriptions};
@@ -26,6 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(unsubscribe))
         .routes(routes!(pause))
         .routes(routes!(resume))
+        .routes(routes!(replay))
 }
 
 /// Who gets what.
@@ -56,6 +57,8 @@ struct Wish {
     /// Which rows, as an SQL condition over the entity's fields; all if unset.
     #[serde(rename = "where")]
     filter: Option<String>,
+    /// Where the copy begins: `beginning` if unset, `now`, an offset, or a position of the source's.
+    from: Option<String>,
 }
 
 /// `"name"`, or `["name in the copy", "published name"]`.
@@ -95,6 +98,29 @@ struct Told {
     route: String,
     /// Whether it stands still now on a person's word.
     paused: bool,
+}
+
+/// What is to be applied again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Again {
+    /// To the copies of which entities; of all if unset or empty.
+    entities: Vec<String>,
+    /// From where on: `beginning` if unset, an offset, or a position of the source's.
+    from: Option<String>,
+}
+
+/// What is being built.
+#[derive(Debug, Serialize, ToSchema)]
+struct Replaying {
+    /// Which route.
+    route: String,
+    /// How many copies are built.
+    copies: usize,
+    /// The offset from which on the log is applied to the rows that they have; `null` when they are
+    /// built from nothing.
+    #[schema(required)]
+    from: Option<u64>,
 }
 
 /// All subscriptions, those of the file and those made while it runs.
@@ -236,6 +262,41 @@ async fn resume(
     Ok(Json(Told { route, paused: false }))
 }
 
+/// Applies the log to a route's copies again, beside them: readers see them as they are until what was
+/// built is swapped in, in one transaction.
+#[utoipa::path(
+    post,
+    path = "/v1/routes/{route}/replay",
+    tag = "subscriptions",
+    params(("route" = String, Path, description = "The route, written FROM:TO.")),
+    request_body = Again,
+    responses(
+        (status = 202, description = "The target remembers it.", body = Replaying),
+        (status = "4XX", description = "Refused.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = "5XX", description = "Not now.", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+async fn replay(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(route): Path<String>,
+    Sent(Again { entities, from }): Sent<Again>,
+) -> Result<(StatusCode, Json<Replaying>), Problem> {
+    let id: RouteId = parsed("route", &route)?;
+    caller.may(Deed::ManageSubscriptions(&id.to))?;
+    let entities = entities.iter().map(|e| parsed("entities", e)).collect::<Result<_, _>>()?;
+    let from = begin(from)?;
+    let replayed = api.board.replay(&id, entities, from).await.map_err(|e| refused(&e))?;
+    let (copies, from) = (replayed.copies, replayed.from.map(|at| at.0));
+    Ok((StatusCode::ACCEPTED, Json(Replaying { route, copies, from })))
+}
+
+fn begin(text: Option<String>) -> Result<Begin, Problem> {
+    text.map_or(Ok(Begin::Beginning), |text| parsed("from", &text))
+}
+
 fn subscriptions(api: &Api) -> Result<Arc<Subscriptions>, Problem> {
     api.board.subscriptions().cloned().ok_or_else(|| {
         Problem::new(StatusCode::CONFLICT, "the subscriptions of this instance are fixed")
@@ -244,6 +305,7 @@ fn subscriptions(api: &Api) -> Result<Arc<Subscriptions>, Problem> {
 
 fn entry(wish: Wish) -> Result<Entry, Problem> {
     let (to, of): (_, EntityRef) = (parsed("to", &wish.to)?, parsed("of", &wish.of)?);
+    let from = begin(wish.from)?;
     let filter = wish.filter.map(|text| parsed("where", &text)).transpose()?;
     let fields = match wish.fields {
         None => Fields::All,
@@ -258,7 +320,8 @@ fn entry(wish: Wish) -> Result<Entry, Problem> {
     let table = || if plain { name.to_string() } else { quote(name) };
     let into = wish.into.unwrap_or_else(table);
     let create = wish.create.unwrap_or(true);
-    let subscription = Subscription { entity: of.entity.clone(), into, fields, create, filter };
+    let entity = of.entity.clone();
+    let subscription = Subscription { entity, into, fields, create, filter, from };
     Ok(Entry { to, from: of.service, subscription, origin: Origin::RunTime })
 }
 

@@ -132,6 +132,50 @@ async fn a_route_is_paused_and_resumed() {
 }
 
 #[tokio::test]
+async fn a_copy_begins_where_it_is_told_and_is_replayed() {
+    let answers = Answers::new().await;
+    answers.publisher.commit(&[Write::put("customer", 1, "old")]);
+    let whole = json!({"to": "order", "of": "shop.customer", "into": "copy"});
+    assert_eq!(answers.subscribe(whole).await.0, 201);
+    let copied = async || answers.subscriber.table("copy") == answers.publisher.table("customer");
+    eventually(Duration::from_secs(30), "the copy", copied).await;
+    let now = json!({"to": "order", "of": "shop.customer", "into": "news", "from": "now"});
+    let (status, made) = answers.subscribe(now).await;
+    assert_eq!((status, &made["from"]), (201, &json!("now")), "{made}");
+    answers.publisher.commit(&[Write::put("customer", 2, "new")]);
+    let new = async || answers.subscriber.table("news") == [(2, "new".to_string())].into();
+    eventually(Duration::from_secs(30), "what is new", new).await;
+
+    answers.subscriber.commit(&[Write::put("copy", 9, "a stranger")]);
+    let live = async || answers.ask("GET /v1/status", "").await.1["routes"][0]["state"] == "live";
+    eventually(Duration::from_secs(30), "a live route", live).await;
+    let path = "POST /v1/routes/shop:order/replay";
+    let (status, told) = answers.ask(path, "{}").await;
+    let expected = json!({"route": "shop:order", "copies": 1, "from": null});
+    assert_eq!((status, told), (202, expected));
+    eventually(Duration::from_secs(30), "the mended copy", copied).await;
+    eventually(Duration::from_secs(30), "a live route", live).await;
+    let part = json!({"entities": ["customer"], "from": "3"}).to_string();
+    let (status, told) = answers.ask(path, &part).await;
+    assert_eq!((status, &told["copies"]), (202, &json!(1)), "{told}");
+    eventually(Duration::from_secs(30), "a live route", live).await;
+    assert!(copied().await && new().await);
+    for (body, status) in [
+        (json!({"from": "now"}), 422),
+        (json!({"from": "0/16B3748"}), 422),
+        (json!({"from": "then"}), 400),
+        (json!({"entities": ["custmer"]}), 404),
+        (json!({"entities": [""]}), 400),
+        (json!({"since": "3"}), 422),
+    ] {
+        let (answered, problem) = answers.ask(path, &body.to_string()).await;
+        assert_eq!(answered, status, "{body} {problem}");
+        assert!(problem["detail"].is_string(), "{problem}");
+    }
+    assert_eq!(answers.ask("POST /v1/routes/shop:nobody/replay", "{}").await.0, 404);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_or_does_not_fit_is_refused_with_what_to_do() {
     let answers = Answers::new().await;
     for (wish, status) in [

@@ -4,8 +4,8 @@
 
 use async_trait::async_trait;
 use rowcast_core::{
-    Edit, EditError, EntityRef, Entry, Fields, Origin, Pause, Registry, RegistryError,
-    Subscription, Version,
+    Begin, Edit, EditError, EntityRef, Entry, Fields, Offset, Origin, Pause, Point, Registry,
+    RegistryError, Subscription, Version,
 };
 use std::future::Future;
 use std::pin::pin;
@@ -51,7 +51,8 @@ macro_rules! registry_suite {
 pub fn entry(to: &str, of: &str, into: &str) -> Entry {
     let of: EntityRef = of.parse().expect("a test's entity is good");
     let (entity, into, fields) = (of.entity, into.to_string(), Fields::All);
-    let subscription = Subscription { entity, into, fields, create: true, filter: None };
+    let subscription =
+        Subscription { entity, into, fields, create: true, filter: None, from: Default::default() };
     let to = to.parse().expect("a test's name is good");
     Entry { to, from: of.service, subscription, origin: Origin::RunTime }
 }
@@ -93,7 +94,19 @@ pub async fn what_was_edited_stays_across_a_restart(registries: &dyn Registries)
     let registry = registries.open().await;
     let file = Edit::File(vec![Entry { origin: Origin::File, ..entry("bill", "shop.a", "a") }]);
     let mut seen = version(&*registry).await;
-    for edit in [file, subscribe("order", "shop.a", "a"), pause_of("shop:order")] {
+    let begins = [
+        Begin::Now(Some(Offset(7))),
+        Begin::Offset(Offset(8)),
+        Begin::Position(Point::Lsn(0x16_b374_d848)),
+        Begin::Position(Point::Sequence(9)),
+    ];
+    let begins = begins.into_iter().enumerate().map(|(i, from)| {
+        let mut entry = entry("order", "shop.b", &format!("b{i}"));
+        entry.subscription.from = from;
+        Edit::Subscribe(entry)
+    });
+    let first = [file, subscribe("order", "shop.a", "a"), pause_of("shop:order")];
+    for edit in first.into_iter().chain(begins) {
         seen = registry.edit(seen, edit).await.unwrap();
     }
     let before = registry.load().await.unwrap();

@@ -79,6 +79,7 @@ macro_rules! sink_suite {
             a_first_copy_is_built_in_its_own_table,
             marks_and_joins_compare_the_checkpoints,
             a_build_that_is_given_up_leaves_nothing,
+            a_copy_that_is_built_again_begins_with_its_rows,
             a_swap_may_trade_unique_values,
             a_swap_brings_columns_that_the_copy_lacks,
             a_build_table_that_is_dropped_is_not_swapped_in,

@@ -9,7 +9,7 @@ use crate::config::retain;
 use crate::config::secret::Secret;
 use crate::config::server::Server;
 use crate::config::tree::{Reader, Section, text, wrong_type};
-use rowcast_core::{EntityName, EntityRef, Fields, Filter, ServiceName, parse_path};
+use rowcast_core::{Begin, EntityName, EntityRef, Fields, Filter, ServiceName, parse_path};
 use rowcast_engine::Retain;
 use rowcast_store::LogConfig;
 use std::path::PathBuf;
@@ -73,6 +73,8 @@ pub(crate) struct Subscribe {
     pub(crate) fields: Fields,
     /// Where each published name of `fields` stands.
     pub(crate) field_places: Vec<Located<String>>,
+    /// Where the copy begins: `beginning`, `now`, an offset or a position. `beginning` if unset.
+    pub(crate) from: Begin,
     /// `where`: which rows. All of them if unset.
     pub(crate) filter: Option<Filter>,
     /// The table may be made when it is missing. True if unset.
@@ -165,10 +167,27 @@ impl Subscribe {
         };
         let filter = filter(&mut at, reader);
         let create = at.boolean("create", reader).unwrap_or(true);
+        let from = begin(&mut at, reader);
         at.finish(reader);
         let of = Located { value: reference?, at: place };
-        Some(Self { of, into, fields, field_places, filter, create })
+        Some(Self { of, into, fields, field_places, filter, create, from })
     }
+}
+
+/// `from`: a text, or an offset as a number.
+fn begin(section: &mut Section<'_>, reader: &mut Reader<'_>) -> Begin {
+    let Some((at, value)) = section.take("from") else { return Begin::Beginning };
+    let written = match value {
+        DeValue::Integer(n) => Some(n.to_string()),
+        other => text(other, &at, reader),
+    };
+    let Some(written) = written else { return Begin::Beginning };
+    written.parse().unwrap_or_else(|_| {
+        let help = "write `\"beginning\"`, `\"now\"`, an offset of the event log such as 1234, or a \
+                    position of the publisher's such as `\"0/16B3748\"` or `\"position:1234\"`";
+        reader.problems.error(&at, format!("`{written}` is no place to begin at"), help);
+        Begin::Beginning
+    })
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(

@@ -131,6 +131,7 @@ fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec
                 fields: s.fields.clone(),
                 create: s.create,
                 filter: s.filter.clone(),
+                from: s.from,
             })
             .collect();
         if !subscriptions.is_empty() {

@@ -54,6 +54,27 @@ fn a_good_file_becomes_a_plan() {
 }
 
 #[test]
+fn where_a_copy_begins_is_read_and_what_is_no_place_is_shown() {
+    let with =
+        |from: &str| GOOD.replace("customer_copy\"", &format!("customer_copy\"\nfrom = {from}"));
+    for (written, begin) in [
+        ("\"beginning\"", "beginning"),
+        ("\"now\"", "now"),
+        ("1234", "1234"),
+        ("\"1234\"", "1234"),
+        ("\"0/16B3748\"", "0/16B3748"),
+        ("\"position:7\"", "position:7"),
+    ] {
+        let plan = load_text(&with(written)).unwrap().plan;
+        assert_eq!(plan.routes[0].sink.subscriptions[0].from.to_string(), begin);
+    }
+    for bad in ["\"yesterday\"", "-1", "true", "\"1/2/3\"", "\"position:\""] {
+        let seen = seen(&with(bad));
+        assert!(seen.contains("from") && seen.contains("^^") && seen.contains("help"), "{seen}");
+    }
+}
+
+#[test]
 fn five_mistakes_are_five_messages_each_with_line_and_remedy() {
     let text = include_str!("tests/five_mistakes.toml");
     let expected = include_str!("tests/five_mistakes.txt");

@@ -29,7 +29,7 @@ pub(crate) async fn demo(args: cli::Demo, output: Output) -> Result<Exit, Failur
     let plan = config::load(&place.path().join("rowcast.toml"))?.plan;
     let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
     let log = run::open_log(&plan)?;
-    let map = Map::open(&plan, &[]).await?;
+    let map = Map::open(&plan, &[], log.clone()).await?;
     let node = run::node(&map, log.clone()).await?;
     let board = node.board();
     let (stop, halt) = (CancellationToken::new(), CancellationToken::new());

@@ -6,10 +6,10 @@ use crate::config::{self, Plan, Secret, Weight, count};
 use crate::output::Output;
 use crate::report::Failure;
 use rowcast_core::{
-    ByteSize, Code, Edit, EditError, Entry, Origin, Registry, RegistryError, ServiceName,
+    ByteSize, Code, Edit, EditError, Entry, EventLog, Origin, Registry, RegistryError, ServiceName,
 };
-use rowcast_engine::{Desired, Service, Services};
-use rowcast_store::SqliteRegistry;
+use rowcast_engine::{Desired, Service, Services, begin_now};
+use rowcast_store::{LogConfig, SqliteRegistry};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,23 +23,28 @@ const READ_BYTES_ALL: ByteSize = ByteSize::mib(64);
 /// The subscription map of a running instance.
 pub(crate) struct Map {
     registry: Arc<SqliteRegistry>,
+    log: Arc<dyn EventLog>,
     services: watch::Sender<Services>,
     /// Each service's address as the file wrote it: the same one keeps its database.
     addresses: Vec<(ServiceName, Secret<String>)>,
     /// What only a start takes up.
-    fixed: (PathBuf, SocketAddr),
+    fixed: (PathBuf, SocketAddr, LogConfig),
 }
 
 impl Map {
     /// Opens the registry in the plan's data directory and brings it in line with the file. Hold the
     /// directory's lock.
-    pub(crate) async fn open(plan: &Plan, resnapshot: &[ServiceName]) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        plan: &Plan,
+        resnapshot: &[ServiceName],
+        log: Arc<dyn EventLog>,
+    ) -> Result<Self, Failure> {
         let path = plan.data.join("registry.db");
         let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
         let opened =
             opening.map_err(|e| Failure::new("the registry was not opened", "").because(&e))?;
         let registry = Arc::new(opened.map_err(|e| Failure::of(&e))?);
-        edit(&*registry, entries(plan)).await.map_err(|e| refused(&e))?;
+        edit(&*registry, entries(plan, &*log).await?).await.map_err(|e| refused(&e))?;
         let services = plan.services.iter().map(|s| Service {
             name: s.name.clone(),
             database: s.database.clone(),
@@ -49,9 +54,10 @@ impl Map {
         });
         Ok(Self {
             registry,
+            log,
             services: watch::Sender::new(Arc::new(services.collect())),
             addresses: addresses(plan),
-            fixed: (plan.data.clone(), plan.listen),
+            fixed: (plan.data.clone(), plan.listen, plan.log.clone()),
         })
     }
 
@@ -95,11 +101,17 @@ impl Map {
         output.warnings(&loaded);
         let plan = loaded.plan;
         keys.fit(&plan)?;
-        if plan.data != self.fixed.0 || plan.listen != self.fixed.1 {
-            tracing::warn!("`data` and `server.listen` take effect at the next start");
+        let (data, listen, log) = &self.fixed;
+        let later = [
+            ("`data`", plan.data != *data),
+            ("`server.listen`", plan.listen != *listen),
+            ("`[log]`", plan.log != *log),
+        ];
+        for (what, _) in later.into_iter().filter(|(_, differs)| *differs) {
+            tracing::warn!("{what} differs from what runs, and takes effect at the next start");
         }
         // First what may be refused.
-        edit(&*self.registry, entries(&plan)).await.map_err(|e| refused(&e))?;
+        edit(&*self.registry, entries(&plan, &*self.log).await?).await.map_err(|e| refused(&e))?;
         let old = self.services.borrow().clone();
         let services =
             plan.services.iter().zip(addresses(&plan)).map(|(service, (name, address))| {
@@ -124,8 +136,9 @@ fn addresses(plan: &Plan) -> Vec<(ServiceName, Secret<String>)> {
     plan.services.iter().map(|s| (s.name.clone(), s.url.clone())).collect()
 }
 
-/// The file's subscriptions, in its order.
-fn entries(plan: &Plan) -> Vec<Entry> {
+/// The file's subscriptions, in its order. Those that begin now know where that is; the registry keeps
+/// to what it knew before.
+async fn entries(plan: &Plan, log: &dyn EventLog) -> Result<Vec<Entry>, Failure> {
     let of_route = plan.routes.iter().flat_map(|r| {
         let route = &r.sink.route;
         r.sink.subscriptions.iter().map(|subscription| Entry {
@@ -135,7 +148,11 @@ fn entries(plan: &Plan) -> Vec<Entry> {
             origin: Origin::File,
         })
     });
-    of_route.collect()
+    let mut entries: Vec<Entry> = of_route.collect();
+    for entry in &mut entries {
+        begin_now(entry, log).await.map_err(|e| Failure::of(&e))?;
+    }
+    Ok(entries)
 }
 
 /// Edits as often as somebody else was faster.

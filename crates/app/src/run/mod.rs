@@ -37,7 +37,7 @@ pub(crate) async fn run(
     let mut signals = Signals::new()?;
     let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
     let log = open_log(&plan)?;
-    let map = Map::open(&plan, &args.resnapshot).await?;
+    let map = Map::open(&plan, &args.resnapshot, log.clone()).await?;
     let node = node(&map, log.clone()).await?;
     let (door, keys) = Door::open(&plan, tls).await?;
     tracing::info!(

@@ -56,6 +56,7 @@ impl Feed {
             fields: Fields::All,
             create: true,
             filter: None,
+            from: Default::default(),
         };
         let route = format!("bench:r{run}").parse()?;
         let spec = SinkSpec { route, subscriptions: vec![subscription], lane: Default::default() };

@@ -33,9 +33,11 @@ use async_trait::async_trait;
 use checkpoint::Place;
 use errors::Who;
 use rowcast_core::{
-    Checkpoint, Join, Lane, LogId, Mark, Parked, Progress, Roll, Rows, Sink, SinkError, SinkSpec,
+    Checkpoint, Join, Lane, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink, SinkError,
+    SinkSpec,
 };
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Settings of the session that writes, on top of the pinned ones. Joins of a set with its table have
 /// to go by the key's index whatever the planner believes of a table that was empty a moment ago.
@@ -163,6 +165,18 @@ impl Sink for PostgresSink {
         let live = self.connected()?;
         let marked = member::mark(live.idle()?, &live.place, mark, &self.who).await;
         self.keep_if(marked)
+    }
+
+    async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError> {
+        let live = self.connected()?;
+        let mut seeded = Ok(());
+        for shape in shapes {
+            seeded = member::seed(live.idle()?, &live.place, shape, &self.who).await;
+            if seeded.is_err() {
+                break;
+            }
+        }
+        self.keep_if(seeded)
     }
 
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {

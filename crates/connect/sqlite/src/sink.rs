@@ -23,8 +23,8 @@ use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
 use rowcast_core::{
-    Checkpoint, Join, Lane, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Sink,
-    SinkError, SinkSpec,
+    Checkpoint, Join, Lane, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Shape,
+    Sink, SinkError, SinkSpec,
 };
 use rusqlite::{Connection, Error};
 use std::path::PathBuf;
@@ -121,6 +121,15 @@ impl Sink for SqliteSink {
             inner.compare(open, Lane::Main, mark.at)?;
             let marked = member::mark(c, route, open.log, &mark);
             marked.map_err(|e| inner.refused("writing the members", e))
+        };
+        self.run(move |inner| inner.alone(work)).await
+    }
+
+    async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError> {
+        let shapes = shapes.to_vec();
+        let work = move |inner: &Inner, open: &Open| {
+            let (c, route) = (&open.connection, &inner.spec.route);
+            shapes.iter().try_for_each(|shape| member::seed(c, route, shape))
         };
         self.run(move |inner| inner.alone(work)).await
     }

@@ -1,10 +1,11 @@
 use super::*;
-use crate::Fields;
+use crate::{Begin, Fields, Offset};
 
 fn entry(to: &str, of: &str, into: &str) -> Entry {
     let of: EntityRef = of.parse().unwrap();
     let (entity, into, fields) = (of.entity, into.to_string(), Fields::All);
-    let subscription = Subscription { entity, into, fields, create: true, filter: None };
+    let subscription =
+        Subscription { entity, into, fields, create: true, filter: None, from: Default::default() };
     Entry { to: to.parse().unwrap(), from: of.service, subscription, origin: Origin::RunTime }
 }
 
@@ -42,6 +43,30 @@ fn a_subscription_that_moves_into_the_file_becomes_the_files() {
     assert!(matches!(refused, EditError::FileOwns { .. }));
     let refused = catalog.edit(Edit::Subscribe(entry("order", "shop.a", "a"))).unwrap_err();
     assert!(matches!(refused, EditError::FileOwns { .. }), "{refused}");
+}
+
+#[test]
+fn what_was_now_once_stays_where_it_was_until_something_else_is_asked_for() {
+    let now = |at: u64| {
+        let mut entry = entry("order", "shop.a", "a");
+        entry.subscription.from = Begin::Now(Some(Offset(at)));
+        entry
+    };
+    let mut catalog = Catalog::default();
+    assert_eq!(catalog.edit(Edit::Subscribe(now(5))), Ok(true));
+    assert_eq!(catalog.edit(Edit::Subscribe(now(6))), Ok(false), "the same again");
+    catalog.edit(Edit::File(vec![now(7)])).unwrap();
+    assert_eq!(catalog.edit(Edit::File(vec![now(8)])), Ok(false));
+    assert_eq!(catalog.entries[0].subscription.from, Begin::Now(Some(Offset(5))));
+    let mut other = now(9);
+    other.subscription.fields = Fields::Named(vec![("id".into(), "id".into())]);
+    catalog.edit(Edit::File(vec![other])).unwrap();
+    assert_eq!(catalog.entries[0].subscription.from, Begin::Now(Some(Offset(9))));
+    let refused = catalog.edit(Edit::File(vec![])).and_then(|_| {
+        catalog.edit(Edit::Subscribe(entry("order", "shop.a", "a")))?;
+        catalog.edit(Edit::Subscribe(now(9)))
+    });
+    assert!(matches!(refused, Err(EditError::Differs { .. })), "another place to begin at");
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn only_what_the_subscription_takes_is_kept() {
         fields: crate::Fields::Named(vec![("n".into(), "b".into()), ("i".into(), "id".into())]),
         create: true,
         filter: None,
+        from: Default::default(),
     };
     let (from, to) = ("shop".parse().unwrap(), "office".parse().unwrap());
     let projection = crate::Projection::new(from, to, vec![subscription]);

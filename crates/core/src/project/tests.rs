@@ -26,6 +26,7 @@ fn projection(fields: Fields) -> Projection {
         fields,
         create: true,
         filter: None,
+        from: Default::default(),
     };
     Projection::new("a".parse().unwrap(), "b".parse().unwrap(), vec![subscription])
 }

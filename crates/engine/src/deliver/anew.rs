@@ -34,7 +34,7 @@ pub(super) fn first(chunk: &Chunk, at: Offset, live: &[Subscription]) -> Option<
                     continue;
                 }
                 let entity = &batch.schema(event).entity;
-                let wanted = live.iter().any(|s| s.entity == *entity);
+                let wanted = live.iter().any(|s| s.entity == *entity && !s.from.is_now());
                 if wanted && !entities.iter().any(|(e, _)| e == entity) {
                     entities.push((entity.clone(), offset));
                 }
@@ -82,7 +82,7 @@ impl Lane<'_> {
                 log,
             })
         };
-        let members: Vec<_> = live.iter().filter_map(member).collect();
+        let members: Vec<_> = live.iter().filter(|s| !s.from.is_now()).filter_map(member).collect();
         for member in &members {
             tracing::info!(
                 "route {}: {} is read again; {} stays as it is until the new copy is whole",

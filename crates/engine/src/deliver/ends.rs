@@ -24,7 +24,7 @@ pub(super) fn whole_until(batches: &[Stored]) -> Offset {
 }
 
 /// The source's position at `end`, as exact as a batch says.
-pub(super) fn position_at(batches: &[Stored], end: Offset) -> Position {
+pub(crate) fn position_at(batches: &[Stored], end: Offset) -> Position {
     let stored = batches.iter().find(|s| s.end() >= end).or(batches.last());
     let stored = stored.expect("a chunk holds at least one batch");
     if stored.end() == end || stored.batch.sparse.is_some() {

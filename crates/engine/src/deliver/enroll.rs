@@ -2,21 +2,49 @@
 //! other, at every start.
 
 use super::Deliver;
+use crate::begin;
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Checkpoint, EntityName, LogError, LogId, Mark, Member, Membership, Offset, Roll,
-    SideMark, Sink, Subscription, Tail,
+    Begin, ByteSize, Checkpoint, EntityName, LogError, LogId, Mark, Member, Membership, Offset,
+    Parked, Roll, SideMark, Sink, Subscription, Tail,
 };
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
-/// A wish to build copies of a route anew.
+/// A wish to apply the log to copies of a route again.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    /// Of which entity; of all when nothing is said.
-    pub(crate) entity: Option<EntityName>,
-    /// Told how many copies will be built, once the target remembers it.
-    pub(crate) done: oneshot::Sender<usize>,
+    /// Of which entities; of all when none is named.
+    pub(crate) entities: Vec<EntityName>,
+    /// From where on, to the rows that are there; without, they are built anew from nothing.
+    pub(crate) from: Option<Offset>,
+    /// Told once the target remembers it.
+    pub(crate) done: oneshot::Sender<Rebuilding>,
+}
+
+/// What becomes of a wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rebuilding {
+    /// So many copies are built.
+    Copies(usize),
+    /// Others are being built, and these have to wait.
+    Busy,
+}
+
+impl Rebuilding {
+    fn add(&mut self) {
+        if let Self::Copies(count) = self {
+            *count += 1;
+        }
+    }
+}
+
+impl Rebuild {
+    fn concerns(&self, subscription: &Subscription) -> bool {
+        // A copy that begins at some moment cannot be built from before it.
+        let named = self.entities.is_empty() || self.entities.contains(&subscription.entity);
+        named && !subscription.from.is_now()
+    }
 }
 
 /// A subscription that the side lane builds.
@@ -35,23 +63,24 @@ pub(super) struct Enrolled {
     pub(super) waiting: Vec<Build>,
     /// Why those that wait cannot be built.
     pub(super) stuck: Option<Trouble>,
+    /// What people who asked for something are told once it shows.
+    pub(super) answers: Vec<(oneshot::Sender<Rebuilding>, Rebuilding)>,
 }
 
 /// What a start knows.
 struct Known<'a> {
     checkpoint: &'a Checkpoint,
     roll: &'a Roll,
-    log: LogId,
-    first: Offset,
-    /// From which offset on the log has every delete.
-    complete_history: Offset,
+    tail: &'a Tail,
     asked: &'a [Rebuild],
+    /// What is set aside of live copies; asked only where some begin at a moment.
+    parked: &'a [Parked],
 }
 
 impl Known<'_> {
     /// Whether the log no longer holds everything that comes after `at`.
     fn slept_past(&self, at: Offset) -> bool {
-        at < self.first || at < self.complete_history
+        at < self.tail.first || at < self.tail.complete_history
     }
 
     /// What a subscription is now.
@@ -69,14 +98,23 @@ impl Known<'_> {
             Membership::Live if self.has_to_be_built(subscription) => Membership::Stale,
             other => other,
         };
-        let start = known.filter(|_| state.is_building()).map_or(Offset(0), |m| m.start);
+        // A copy that begins at some moment cannot be built anew: it begins once more where it is.
+        let state = match state {
+            Membership::Stale if subscription.from.is_now() => Membership::New,
+            other => other,
+        };
+        let kept = state.is_building() || (subscription.from.is_now() && state.is_waiting());
+        let mut start = known.filter(|_| kept).map_or(Offset(0), |m| m.start);
+        if known.is_some_and(|k| state.is_waiting() && self.goes_on(k, subscription)) {
+            start = begins(self.checkpoint.next, self.checkpoint, &subscription.into, self.parked);
+        }
         Member {
             into: subscription.into.clone(),
             entity: subscription.entity.clone(),
             definition: subscription.definition(),
             state,
             start,
-            log: self.log,
+            log: self.tail.log,
         }
     }
 
@@ -84,23 +122,50 @@ impl Known<'_> {
         let same =
             known.entity == subscription.entity && known.definition == subscription.definition();
         // Where nothing was built yet, no delete is missed.
-        let lost_at = |at| at < self.first || (at > known.start && self.slept_past(at));
-        let lost = known.log != self.log || self.roll.side.is_none_or(lost_at);
+        let has_rows = has_rows(known.state, subscription);
+        let lost_at = |at: Offset| {
+            at < self.tail.first
+                || (has_rows && self.slept_past(at.max(known.start)))
+                || (at > known.start && self.slept_past(at))
+        };
+        let lost = known.log != self.tail.log || self.roll.side.is_none_or(lost_at);
         match known.state {
             Membership::Gone => Membership::New,
             Membership::New | Membership::Stale => known.state,
             Membership::Live if same => Membership::Live,
             Membership::Live => Membership::Stale,
+            // What takes its place is built beside the rows that it has.
+            Membership::Direct if self.is_read_again(known, subscription) => Membership::Stale,
             Membership::Direct if same && !lost => Membership::Direct,
             // Its table has rows by now, so it is built beside them.
             Membership::Direct => Membership::New,
             Membership::Beside if same && !lost => Membership::Beside,
-            Membership::Beside => Membership::Stale,
+            Membership::Again if same && !lost => Membership::Again,
+            Membership::Beside | Membership::Again => Membership::Stale,
         }
     }
 
+    /// Whether an entity was read again after a copy of it began with the rows that it has.
+    fn is_read_again(&self, known: &Member, subscription: &Subscription) -> bool {
+        let complete = self.tail.complete_from(&subscription.entity);
+        has_rows(known.state, subscription)
+            && !subscription.from.is_now()
+            && complete.is_none_or(|complete| complete > known.start)
+    }
+
+    /// Whether a copy that was live until now, and is none that can be built, lacks nothing before the
+    /// checkpoint.
+    fn goes_on(&self, known: &Member, subscription: &Subscription) -> bool {
+        subscription.from.is_now()
+            && known.state == Membership::Live
+            && known.log == self.tail.log
+            && known.entity == subscription.entity
+            && self.checkpoint.position.is_some()
+            && !self.slept_past(self.checkpoint.next)
+    }
+
     fn has_to_be_built(&self, subscription: &Subscription) -> bool {
-        let wished = |r: &Rebuild| r.entity.as_ref().is_none_or(|e| *e == subscription.entity);
+        let wished = |r: &Rebuild| r.from.is_none() && r.concerns(subscription);
         self.checkpoint.position.is_none()
             || self.slept_past(self.checkpoint.next)
             || self.asked.iter().any(wished)
@@ -131,8 +196,11 @@ impl Deliver {
         asked: &mut Vec<Rebuild>,
     ) -> Result<Enrolled, Trouble> {
         let roll = sink.roll().await?;
-        let (log, first, complete_history) = (tail.log, tail.first, tail.complete_history);
-        let known = Known { checkpoint, roll: &roll, log, first, complete_history, asked };
+        // A mark forgets what is parked of a copy that is no longer live.
+        let some_begin = self.spec.subscriptions.iter().any(|s| s.from.is_now());
+        let parked = if some_begin { sink.parked().await? } else { Vec::new() };
+        let (roll, parked) = (&roll, &parked[..]);
+        let known = Known { checkpoint, roll, tail, asked, parked };
         let (members, changed) = known.members(&self.spec.subscriptions);
         let building = members.iter().any(|m| m.state.is_building());
         let drop = !building && roll.side.is_some();
@@ -140,13 +208,9 @@ impl Deliver {
             let side = if building { SideMark::Leave } else { SideMark::Drop };
             sink.mark(&Mark { at: checkpoint.next, members: changed, side }).await?;
         }
-        for rebuild in asked.drain(..) {
-            let ours = |m: &&Member| rebuild.entity.as_ref().is_none_or(|e| *e == m.entity);
-            let count = members.iter().filter(ours).count();
-            // Whoever asked may have gone.
-            let _ = rebuild.done.send(count);
-        }
-        let mut enrolled = Enrolled::default();
+        let (members, answers) = self.again(sink, (checkpoint, tail.log), members, asked).await?;
+        let answers = asked.drain(..).map(|r| r.done).zip(answers).collect();
+        let mut enrolled = Enrolled { answers, ..Enrolled::default() };
         for (member, subscription) in members.into_iter().zip(self.spec.subscriptions.clone()) {
             let build = Build { subscription, member };
             match build.member.state {
@@ -161,7 +225,55 @@ impl Deliver {
         Ok(enrolled)
     }
 
-    /// Begins to build all that wait.
+    /// Takes live copies to which somebody wants a part of the log applied again out of the main
+    /// lane; only when no others are being built, whose lane stands somewhere else. What becomes of
+    /// every wish, in their order.
+    async fn again(
+        &self,
+        sink: &mut dyn Sink,
+        (checkpoint, log): (&Checkpoint, LogId),
+        mut members: Vec<Member>,
+        asked: &[Rebuild],
+    ) -> Result<(Vec<Member>, Vec<Rebuilding>), Trouble> {
+        let count = |r: &Rebuild| {
+            let concerned = self.spec.subscriptions.iter().filter(|s| r.concerns(s));
+            Rebuilding::Copies(if r.from.is_none() { concerned.count() } else { 0 })
+        };
+        let mut answers: Vec<_> = asked.iter().map(count).collect();
+        let wishes = asked.iter().zip(&mut answers);
+        let mut again: Vec<_> = wishes.filter(|(r, _)| r.from.is_some()).collect();
+        if again.is_empty() {
+            return Ok((members, answers));
+        }
+        if members.iter().any(|m| m.state.is_building()) {
+            again.iter_mut().for_each(|(_, answer)| **answer = Rebuilding::Busy);
+            return Ok((members, answers));
+        }
+        let parked = sink.parked().await?;
+        let mut changed = Vec::new();
+        for (member, subscription) in members.iter_mut().zip(&self.spec.subscriptions) {
+            let ours = again.iter().filter(|(r, _)| r.concerns(subscription));
+            let from = ours.filter_map(|(r, _)| r.from).min();
+            let Some(from) = from.filter(|_| member.state == Membership::Live) else { continue };
+            // Where there is nothing, there is nothing to begin with.
+            if sink.is_empty(&member.into).await? {
+                continue;
+            }
+            let start = begins(from, checkpoint, &member.into, &parked);
+            *member = Member { state: Membership::Again, start, log, ..member.clone() };
+            changed.push(member.clone());
+            for (_, answer) in again.iter_mut().filter(|(r, _)| r.concerns(subscription)) {
+                answer.add();
+            }
+        }
+        if let Some(at) = changed.iter().map(|m| m.start).min() {
+            let mark = Mark { at: checkpoint.next, members: changed, side: SideMark::Open(at) };
+            sink.mark(&mark).await?;
+        }
+        Ok((members, answers))
+    }
+
+    /// Begins to build all that wait and can be built.
     async fn begin(
         &self,
         sink: &mut dyn Sink,
@@ -169,21 +281,46 @@ impl Deliver {
         tail: &Tail,
         enrolled: &mut Enrolled,
     ) -> Result<(), Trouble> {
-        let starts = match self.starts(checkpoint, tail, &enrolled.waiting).await {
-            Ok(starts) => starts,
+        let waiting = std::mem::take(&mut enrolled.waiting);
+        let (later, whole): (Vec<_>, Vec<_>) = waiting.into_iter().partition(Build::begins_later);
+        match self.starts(checkpoint, tail, &whole).await {
+            Ok(starts) => {
+                for mut build in whole {
+                    let Member { state, into, entity, .. } = &build.member;
+                    let visible = *state == Membership::Stale || !sink.is_empty(into).await?;
+                    let start = starts.get(entity).copied().unwrap_or_default();
+                    build.member.state =
+                        if visible { Membership::Beside } else { Membership::Direct };
+                    build.member.start = start;
+                    enrolled.building.push(build);
+                }
+            }
             // What is live goes on.
             Err(trouble) => {
                 enrolled.stuck = Some(trouble);
-                return Ok(());
+                enrolled.waiting = whole;
             }
-        };
-        for build in &mut enrolled.waiting {
-            let member = &mut build.member;
-            let visible = member.state == Membership::Stale || !sink.is_empty(&member.into).await?;
-            member.state = if visible { Membership::Beside } else { Membership::Direct };
-            member.start = starts.get(&member.entity).copied().unwrap_or_default();
         }
-        enrolled.building = std::mem::take(&mut enrolled.waiting);
+        for mut build in later {
+            let Subscription { entity, from, .. } = &build.subscription;
+            match begin::start(&*self.log, (&self.route.from, entity), *from).await {
+                Ok(start) => {
+                    let member = &mut build.member;
+                    // One that was live lacks nothing before its own start.
+                    let known = Some(member.start).filter(|known| *known > Offset(0));
+                    member.start = known.map_or(start, |known| start.min(known));
+                    member.state = Membership::Direct;
+                    enrolled.building.push(build);
+                }
+                Err(error) => {
+                    enrolled.stuck = Some(error.into());
+                    enrolled.waiting.push(build);
+                }
+            }
+        }
+        if enrolled.building.is_empty() {
+            return Ok(());
+        }
         let members: Vec<_> = enrolled.building.iter().map(|b| b.member.clone()).collect();
         let at = members.iter().map(|m| m.start).min().unwrap_or_default();
         let mark = Mark { at: checkpoint.next, members, side: SideMark::Open(at) };
@@ -200,7 +337,7 @@ impl Deliver {
         waiting: &[Build],
     ) -> Result<HashMap<EntityName, Offset>, Trouble> {
         let mut starts = HashMap::new();
-        if tail.first == Offset(0) {
+        if tail.first == Offset(0) || waiting.is_empty() {
             return Ok(starts);
         }
         let mut at = tail.first;
@@ -237,8 +374,33 @@ impl Deliver {
     }
 }
 
+impl Build {
+    /// It begins with the rows that its table has, somewhere in the log.
+    fn begins_later(&self) -> bool {
+        let from = self.subscription.from;
+        let new = self.member.state == Membership::New && from != Begin::Beginning;
+        new || from.is_now()
+    }
+
+    /// It began with rows: every delete from its start on concerns it.
+    pub(super) fn has_rows(&self) -> bool {
+        has_rows(self.member.state, &self.subscription)
+    }
+}
+
+fn has_rows(state: Membership, subscription: &Subscription) -> bool {
+    state == Membership::Again
+        || (state == Membership::Direct && subscription.from != Begin::Beginning)
+}
+
+/// Where to begin with a copy that was live: what it lacks, and what is parked, comes again.
+fn begins(from: Offset, checkpoint: &Checkpoint, into: &str, parked: &[Parked]) -> Offset {
+    let parked = parked.iter().filter(|p| p.table == into).map(|p| p.first);
+    parked.chain([from, checkpoint.next]).min().unwrap_or(from)
+}
+
 /// Whether a transaction ends before `at`, which lies in these batches or at their end.
-fn ends_at(batches: &[rowcast_core::Stored], at: Offset) -> bool {
+pub(crate) fn ends_at(batches: &[rowcast_core::Stored], at: Offset) -> bool {
     batches.iter().any(|stored| {
         let mut end = stored.base.0;
         // What compaction left of transactions says nothing about where they ended.

@@ -5,13 +5,13 @@
 
 use super::enroll::{Build, Enrolled};
 use super::junction::Junction;
-use super::{Deliver, Lane, Start};
+use super::{Deliver, Lane, Start, anew};
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Chunk, EntityName, Join, Lane as Which, LogError, Offset, Projection, RouteId, Rows,
-    Shape, Sink, SinkSpec, Stored, Tail,
+    ByteSize, Chunk, EntityName, Join, Lane as Which, LogError, Membership, Offset, Op, Projection,
+    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,17 +57,20 @@ impl Deliver {
     pub(super) async fn side_lane(
         &self,
         enrolled: &mut Enrolled,
+        patience: &mut Backoff,
         junction: &Junction,
         here: &CancellationToken,
     ) -> Result<(), Trouble> {
         let name = format!("route {}, copies being built", self.route);
         let mut backoff = Backoff::default();
-        if let Some(trouble) = enrolled.stuck.take() {
-            return match after_error(&name, trouble, &self.side, &mut backoff, here).await {
+        // What cannot be built waits for what can.
+        if let Some(trouble) = enrolled.stuck.take().filter(|_| enrolled.building.is_empty()) {
+            return match after_error(&name, trouble, &self.side, patience, here).await {
                 Next::Again | Next::Stop => Ok(()),
                 Next::Bug(trouble) => Err(trouble),
             };
         }
+        patience.reset();
         if enrolled.building.is_empty() {
             here.cancelled().await;
             return Ok(());
@@ -120,10 +123,18 @@ impl Building<'_> {
             // They have joined: the answer was lost.
             return Ok(());
         }
+        let again = |b: &&Build| b.member.state == Membership::Again;
+        let again: Vec<_> = self.builds.iter().filter(again).map(|b| &b.member.into).collect();
+        if !again.is_empty() {
+            let mut shapes = self.shapes(&tail)?;
+            shapes.retain(|s| again.contains(&&s.into));
+            sink.seed(&shapes).await?;
+        }
         let begins = self.builds.iter().map(|b| b.member.start).min().unwrap_or_default();
         let (log, at) = (tail.log, checkpoint.next);
         let position = checkpoint.position;
-        let start = Start { log, at, position, tail: &tail, has_rows: at > begins };
+        let has_rows = at > begins || self.builds.iter().any(Build::has_rows);
+        let start = Start { log, at, position, tail: &tail, has_rows };
         let subscriptions = self.builds.iter().map(|b| b.subscription.clone()).collect();
         let desk = &self.deliver.side_desk;
         desk.load(sink.parked().await?);
@@ -131,6 +142,7 @@ impl Building<'_> {
         let mut lane = Lane::new((self.deliver, desk), sink, start, subscriptions);
         lane.projection = lane.projection.growing();
         lane.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
+        lane.completes = self.builds.iter().map(Build::has_rows).collect();
         at_work(name, &self.deliver.side, backoff);
         let mut pace = Pace { all_the_way: self.end(&tail), since: None };
         loop {
@@ -152,6 +164,9 @@ impl Building<'_> {
                 () = due => {}
                 chunk = self.more(lane.at, limited) => {
                     if let Some(chunk) = chunk? {
+                        if self.is_read_again(&chunk, lane.at) {
+                            return Ok(());
+                        }
                         lane.build(&chunk, limit).await?;
                     }
                 }
@@ -187,7 +202,8 @@ impl Building<'_> {
 
     /// Whether every copy is whole at `at`: its entity was read to the end before.
     fn is_complete(&self, tail: &Tail, at: Offset) -> bool {
-        self.builds.iter().all(|b| tail.complete_from(&b.member.entity).is_some_and(|c| c <= at))
+        let mut whole = self.builds.iter().filter(|b| !b.subscription.from.is_now());
+        whole.all(|b| tail.complete_from(&b.member.entity).is_some_and(|c| c <= at))
     }
 
     /// Whether it pays to have the main lane wait.
@@ -217,6 +233,9 @@ impl Building<'_> {
         let next = if self.junction.free { lane.at } else { held };
         while lane.at < next {
             let chunk = self.read(lane.at).await?;
+            if self.is_read_again(&chunk, lane.at) {
+                return Ok(true);
+            }
             lane.build(&chunk, Some(next)).await?;
         }
         // Asked only now: an entity may have been read again in the last distance.
@@ -225,10 +244,13 @@ impl Building<'_> {
             return Ok(false);
         }
         let Some((position, _)) = self.deliver.place(next).await? else { return Ok(false) };
-        if lane.stored < next {
-            lane.apply(&Rows::default(), next, position, true).await?;
-        }
         let shapes = self.shapes(&tail)?;
+        if lane.stored < next || self.builds.iter().any(Build::has_rows) {
+            // Nothing may have come for a copy since it began; its table is made all the same.
+            let used = |shape: &Arc<Shape>| ShapeUse { shape: shape.clone(), settling: false };
+            let rows = Rows { shapes: shapes.iter().map(used).collect(), ..Rows::default() };
+            lane.apply(&rows, next, position, true).await?;
+        }
         lane.sink.join(&Join { from: held, next, position, shapes }).await?;
         tracing::info!(
             "route {}: {} joined at offset {next}",
@@ -236,6 +258,14 @@ impl Building<'_> {
             self.builds.iter().map(|b| b.member.into.as_str()).collect::<Vec<_>>().join(", ")
         );
         Ok(true)
+    }
+
+    /// Whether an entity is read again whose copy is filled where readers see it: its rows would
+    /// have to go first. The enrolling has another one built beside it.
+    fn is_read_again(&self, chunk: &Chunk, at: Offset) -> bool {
+        let seen = |b: &&Build| b.member.state == Membership::Direct && b.has_rows();
+        let seen = self.builds.iter().filter(seen).map(|b| b.subscription.clone());
+        anew::first(chunk, at, &seen.collect::<Vec<_>>()).is_some()
     }
 
     /// The checkpoint of a main lane that waits; `None` when everything is looked at anew.
@@ -289,15 +319,22 @@ impl Lane<'_> {
         self.whole_rows(&chunk.batches, end, true).await
     }
 
-    /// In a side lane, leaves out what comes before a subscription's start.
+    /// Leaves out what is none of a subscription's business: in a side lane what comes before its
+    /// start, and rows that were there before the moment at which it begins.
     pub(super) fn skip(&self, batches: &[Stored], rows: &mut Rows) {
-        let Some(starts) = &self.starts else { return };
+        if self.starts.is_none() && !self.now.contains(&true) {
+            return;
+        }
+        let starts = self.starts.as_deref().unwrap_or_default();
         let shapes = &rows.shapes;
         rows.changes.retain(|change| {
             let Some(stored) = batches.get(change.batch as usize) else { return true };
             let subscription = shapes[change.shape as usize].shape.subscription;
             let start = starts.get(subscription).copied().unwrap_or_default();
-            stored.offset(change.event as usize) >= start
+            let now = self.now.get(subscription).is_some_and(|now| *now);
+            let event = &stored.batch.events[change.event as usize];
+            let was_there = event.op == Op::Read || stored.batch.is_anew(event);
+            stored.offset(change.event as usize) >= start && !(now && was_there)
         });
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct History<'a> {
     pub(super) stream: &'a ServiceName,
     /// Bytes of rows held at once: of those that are completed, and as many of history.
     pub(super) bytes_max: ByteSize,
+    /// Which subscriptions want every row whole.
+    pub(super) completes: Vec<bool>,
 }
 
 /// Batches whose updates say all that the filters need.
@@ -45,6 +47,8 @@ struct Want {
     bytes: usize,
     /// Nothing more is looked for.
     settled: bool,
+    /// A filter cannot do without.
+    must: bool,
 }
 
 impl History<'_> {
@@ -60,7 +64,7 @@ impl History<'_> {
         at: Offset,
         end: Offset,
     ) -> Result<Whole, Trouble> {
-        let wants = wants(projection, batches, at, end)?;
+        let wants = wants(projection, &self.completes, batches, (at, end))?;
         if wants.is_empty() {
             return Ok(Whole { batches: batches.to_vec(), end });
         }
@@ -77,7 +81,7 @@ impl History<'_> {
                 None => *first.insert(self.log.tail(self.stream).await?.first),
             };
             if until <= first {
-                if first > Offset(0) {
+                if first > Offset(0) && search.wants.iter().any(|w| w.must && !w.settled) {
                     let at = Offset(first.0 - 1);
                     return Err(LogError::Trimmed { stream: self.stream.clone(), at, first }.into());
                 }
@@ -123,11 +127,12 @@ impl History<'_> {
 
 fn wants(
     projection: &mut Projection,
+    completes: &[bool],
     batches: &[Stored],
-    at: Offset,
-    end: Offset,
+    (at, end): (Offset, Offset),
 ) -> Result<Vec<Want>, ProjectError> {
     let mut wants = Vec::new();
+    let completes = |s: &Shape| completes.get(s.subscription).is_some_and(|c| *c);
     for (number, stored) in batches.iter().enumerate() {
         let mut filtered: Vec<Option<Vec<Arc<Shape>>>> = vec![None; stored.batch.schemas.len()];
         for (i, event) in stored.batch.events.iter().enumerate() {
@@ -139,11 +144,14 @@ fn wants(
             let slot = &mut filtered[event.schema as usize];
             if slot.is_none() {
                 let mut shapes = projection.shapes(schema)?;
-                shapes.retain(|s| s.filter.is_some());
+                shapes.retain(|s| s.filter.is_some() || completes(s));
                 *slot = Some(shapes);
             }
             let after = stored.batch.after(event);
-            if !slot.iter().flatten().any(|shape| shape.needs_whole(after)) {
+            let shapes = || slot.iter().flatten();
+            let must = shapes().any(|s| s.filter.is_some() && s.needs_whole(after));
+            let wanted = shapes().any(|s| completes(s)) && after.has_unchanged();
+            if !must && !wanted {
                 continue;
             }
             let before = if event.before.len > 0 { stored.batch.before(event) } else { after };
@@ -152,7 +160,7 @@ fn wants(
             };
             let bytes = values.iter().flatten().map(Vec::len).sum();
             let (schema, place) = (schema.clone(), (number, i));
-            wants.push(Want { place, offset, schema, key, values, bytes, settled: false });
+            wants.push(Want { place, offset, schema, key, values, bytes, settled: false, must });
         }
     }
     Ok(wants)

@@ -1,9 +1,11 @@
 //! Whether a subscription fits what is published and where it is to be written.
 
-use crate::refusal::Refusal;
+use crate::begin;
+use crate::refusal::{Refusal, UNCHANGED};
+use crate::replay::not_from;
 use crate::wanted::{Service, Services};
 use rowcast_core::{
-    Catalog, Diagnose, EntityRef, Entry, EventLog, Lane, ProjectError, Projection, Schema,
+    Begin, Catalog, Diagnose, EntityRef, Entry, EventLog, Lane, ProjectError, Projection, Schema,
     ServiceName, Severity, SinkSpec, advice, parse_path, plain_path,
 };
 use std::sync::Arc;
@@ -11,8 +13,6 @@ use std::time::Duration;
 
 /// Longest for the subscriber's database to say whether its table fits.
 const LOOK: Duration = Duration::from_secs(15);
-
-const UNCHANGED: &str = "nothing was changed";
 
 fn unfit(what: impl Into<String>, help: impl AsRef<str>) -> Refusal {
     let help = match help.as_ref() {
@@ -103,6 +103,34 @@ fn table(entry: &Entry, to: &Service) -> Result<(), Refusal> {
         let help = "copy into another table with `--into`; a chain has to stand in the \
                     configuration file, with `chain = true`";
         return Err(unfit(what, help));
+    }
+    Ok(())
+}
+
+/// Whether the log holds everything from where the copy is to begin; says where `now` is. One that is
+/// there already stays as it is.
+pub(super) async fn begins(
+    entry: &mut Entry,
+    catalog: &Catalog,
+    log: &dyn EventLog,
+) -> Result<(), Refusal> {
+    let (stream, subscription) = (&entry.from, &mut entry.subscription);
+    let here = |e: &&Entry| {
+        e.is(
+            &entry.to,
+            &EntityRef { service: stream.clone(), entity: subscription.entity.clone() },
+            &subscription.into,
+        )
+    };
+    if catalog.entries.iter().any(|e| here(&e)) {
+        return Ok(());
+    }
+    let of = (stream, &subscription.entity);
+    let start = begin::start_soon(log, of, subscription.from, LOOK).await.map_err(|e| {
+        not_from(e, "take a newer backup; or leave `--from` out, and the copy is built whole")
+    })?;
+    if subscription.from.is_now() {
+        subscription.from = Begin::Now(Some(start));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use super::setup::{World, route, world};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rowcast_core::{ByteSize, Membership, Offset};
-use rowcast_engine::Status;
+use rowcast_core::{Begin, ByteSize, Membership, Offset};
+use rowcast_engine::{Replayed, Status};
 use rowcast_testkit::memory::{Fault, Write};
 use std::time::Duration;
 
@@ -102,17 +102,19 @@ async fn a_copy_is_built_anew_when_somebody_asks_and_others_never_notice() {
     // Somebody wrote to the copy.
     world.subscribers[0].commit(&[Write::delete("customer_copy", 4)]);
     world.subscribers[0].commit(&[Write::put("customer_copy", 99, "a stranger")]);
-    assert_eq!(node.board.rebuild(&route(0), None).await, Ok(2));
+    let replayed = node.board.replay(&route(0), vec![], Begin::Beginning).await.unwrap();
+    assert_eq!(replayed, Replayed { copies: 2, from: None });
     node.until("the mended copy", |_| world.is_copied(0)).await;
     never_fewer(&world, "customer_copy", before, 29);
     world.publisher.commit(&[Write::put("customer", 5, "after")]);
     node.caught_up().await;
     assert!(world.is_copied(0) && world.is_copied(1));
-    let one = Some("order".parse().unwrap());
-    assert_eq!(node.board.rebuild(&route(1), one).await, Ok(1));
-    let unknown = node.board.rebuild(&route(0), Some("nothing".parse().unwrap())).await;
-    assert!(unknown.is_err());
-    assert!(node.board.rebuild(&"shop:nobody".parse().unwrap(), None).await.is_err());
+    let one = vec!["order".parse().unwrap()];
+    assert_eq!(node.board.replay(&route(1), one, Begin::Beginning).await.unwrap().copies, 1);
+    let unknown = vec!["nothing".parse().unwrap()];
+    assert!(node.board.replay(&route(0), unknown, Begin::Beginning).await.is_err());
+    let nobody = "shop:nobody".parse().unwrap();
+    assert!(node.board.replay(&nobody, vec![], Begin::Beginning).await.is_err());
     node.caught_up().await;
     assert!(world.is_copied(0) && world.is_copied(1));
     node.stop().await;
@@ -228,7 +230,13 @@ async fn changing(seed: u64) {
         } else if restart == 4 {
             // Nobody may be there to answer.
             let route = route(0);
-            let wish = node.board.rebuild(&route, None);
+            let wish = node.board.replay(&route, vec![], Begin::Beginning);
+            let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;
+        } else if restart == 6 {
+            let next = world.log.tail(&"shop".parse().unwrap()).await.unwrap().next;
+            let from = Begin::Offset(Offset(random.random_range(0..=next.0)));
+            let route = route(0);
+            let wish = node.board.replay(&route, vec![], from);
             let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;
         } else if restart == 5 {
             world.subscribers[0].sink_faults(&[Fault::LoseAnswer, Fault::None, Fault::Refuse]);

@@ -58,8 +58,14 @@ pub(crate) fn entry(to: &str, of: &str, into: &str, fields: &[&str]) -> Entry {
     let of: EntityRef = of.parse().unwrap();
     let named = fields.iter().map(|f| (f.to_string(), f.to_string())).collect();
     let fields = if fields.is_empty() { Fields::All } else { Fields::Named(named) };
-    let subscription =
-        Subscription { entity: of.entity, into: into.into(), fields, create: true, filter: None };
+    let subscription = Subscription {
+        entity: of.entity,
+        into: into.into(),
+        fields,
+        create: true,
+        filter: None,
+        from: Default::default(),
+    };
     let to = to.parse().unwrap();
     Entry { to, from: of.service, subscription, origin: Origin::RunTime }
 }

@@ -1,7 +1,7 @@
 //! A publisher, its subscribers, and a node between them.
 
 use rowcast_core::{
-    ByteSize, EventLog, Fields, Offset, Publish, RouteId, SinkSpec, SourceSpec, Subscription,
+    Begin, ByteSize, EventLog, Fields, Offset, Publish, RouteId, SinkSpec, SourceSpec, Subscription,
 };
 use rowcast_engine::{Board, Node, NodeError, NodeSpec, Publisher, Retain, RouteSpec, Status};
 use rowcast_store::MemoryLog;
@@ -20,6 +20,8 @@ pub(crate) struct World {
     /// What each subscriber takes; everything when nothing is said.
     pub(crate) takes: Vec<&'static [&'static str]>,
     pub(crate) retain: Retain,
+    /// Where each subscriber's copies begin; at the beginning when nothing is said.
+    pub(crate) begins: Vec<Begin>,
 }
 
 pub(crate) struct Running {
@@ -37,6 +39,7 @@ pub(crate) fn world(subscribers: usize) -> World {
         read_bytes_max: ByteSize::mib(1),
         takes: vec![&ENTITIES; subscribers],
         retain: Retain::default(),
+        begins: Vec::new(),
     }
 }
 
@@ -54,12 +57,13 @@ impl World {
             fields: None,
             masks: Default::default(),
         };
-        let subscription = |e: &str| Subscription {
+        let subscription = |i: usize, e: &str| Subscription {
             entity: e.parse().unwrap(),
             into: format!("{e}_copy"),
             fields: Fields::All,
             create: true,
             filter: None,
+            from: self.begins.get(i).copied().unwrap_or_default(),
         };
         let publisher = Publisher {
             database: Arc::new(self.publisher.clone()),
@@ -75,7 +79,7 @@ impl World {
             database: Arc::new(database.clone()),
             sink: SinkSpec {
                 route: route(i),
-                subscriptions: self.takes[i].iter().map(|e| subscription(e)).collect(),
+                subscriptions: self.takes[i].iter().map(|e| subscription(i, e)).collect(),
                 lane: Default::default(),
             },
         });

@@ -65,6 +65,7 @@ fn verify(publisher: &MemoryDatabase, subscriber: &MemoryDatabase, repair: bool)
         fields: Fields::All,
         create: true,
         filter: None,
+        from: Default::default(),
     };
     Verify {
         publisher: Arc::new(publisher.clone()) as Arc<dyn Database>,

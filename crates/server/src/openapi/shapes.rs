@@ -230,6 +230,8 @@ pub(crate) struct Subscribed {
     r#where: Option<String>,
     /// The table may be made when it is missing.
     create: bool,
+    /// Where it begins: `beginning`, `now`, an offset, or a position of the source's.
+    from: String,
     /// `file` or `run-time`.
     origin: String,
     /// Why its route stands still on a person's word.

@@ -94,6 +94,7 @@ async fn every_path_of_the_document_answers_and_the_document_is_served() {
         "/v1/parked/retry",
         "/v1/parked/show",
         "/v1/routes/{route}/pause",
+        "/v1/routes/{route}/replay",
         "/v1/routes/{route}/resume",
         "/v1/status",
         "/v1/subscriptions",

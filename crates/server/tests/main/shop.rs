@@ -77,6 +77,7 @@ impl Setup {
             fields: Fields::All,
             create: true,
             filter: None,
+            from: Default::default(),
         };
         let route = |to: &str, entities: &[&str]| RouteSpec {
             database: Arc::new(self.subscriber.clone()),

@@ -5,9 +5,10 @@ use super::{Content, Fault, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
     ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit,
-    Parked, Progress, Roll, Rows, SideMark, Sink, SinkError, SinkSpec,
+    Parked, Progress, Roll, Rows, Shape, SideMark, Sink, SinkError, SinkSpec,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 type Tables = BTreeMap<String, Content>;
 
@@ -154,7 +155,7 @@ impl Sink for MemorySink {
             }
         };
         let members = self.roll().await?.members;
-        let beside = members.into_iter().filter(|m| m.state == Membership::Beside);
+        let beside = members.into_iter().filter(|m| m.state.has_build_table());
         self.beside = beside.filter(|_| self.spec.lane == Lane::Side).map(|m| m.into).collect();
         Ok(found)
     }
@@ -225,14 +226,16 @@ impl Sink for MemorySink {
         let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
         let mut inner = self.database.lock();
         for member in &mark.members {
-            if member.state != Membership::Beside {
+            let name = (route.clone(), member.into.clone());
+            let was = inner.members.get(&name).map(|m| m.state);
+            if was != Some(member.state) || !member.state.has_build_table() {
                 inner.tables.remove(&build(&member.into));
             }
             if member.state != Membership::Live {
                 let lanes = [&route, &side];
                 inner.parked.retain(|(l, into, _), _| !lanes.contains(&l) || *into != member.into);
             }
-            inner.members.insert((route.clone(), member.into.clone()), member.clone());
+            inner.members.insert(name, member.clone());
         }
         match mark.side {
             SideMark::Leave => {}
@@ -241,6 +244,17 @@ impl Sink for MemorySink {
                 inner.checkpoints.entry(side).or_insert((log, at));
             }
             SideMark::Drop => drop(inner.checkpoints.remove(&side)),
+        }
+        drop(inner);
+        self.answer(fault)
+    }
+
+    async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError> {
+        let fault = self.fault().await?;
+        let mut inner = self.database.lock();
+        for shape in shapes {
+            let rows = inner.tables.get(&shape.into).cloned().unwrap_or_default();
+            inner.tables.entry(build(&shape.into)).or_insert(rows);
         }
         drop(inner);
         self.answer(fault)
@@ -262,7 +276,7 @@ impl Sink for MemorySink {
             |((r, _), m): &(&(String, String), &mut Member)| *r == route && m.state.is_building();
         let mut swaps = Vec::new();
         for (_, member) in inner.members.iter_mut().filter(building) {
-            if member.state == Membership::Beside {
+            if member.state.has_build_table() {
                 swaps.push(member.into.clone());
             }
             member.state = Membership::Live;

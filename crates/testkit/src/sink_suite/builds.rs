@@ -188,6 +188,38 @@ pub async fn a_build_that_is_given_up_leaves_nothing(harness: &dyn SinkHarness) 
     assert_eq!(main.rows(&["id", "name"]).await, cells(&[&[Some("1"), Some("new")]]));
 }
 
+/// A part of the log is applied again beside the copy: until the join nobody sees it.
+pub async fn a_copy_that_is_built_again_begins_with_its_rows(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut main = Feed::connect(harness, subscription.clone()).await;
+    main.apply(&[
+        create([Is("1"), Is("a"), Is("1")]),
+        create([Is("2"), Is("b"), Is("2")]),
+        create([Is("3"), Null, Is("3")]),
+    ])
+    .await;
+    harness.execute(&["ALTER TABLE copy ADD COLUMN mine TEXT", "UPDATE copy SET mine = 'm'"]).await;
+    let again = member(&main, &subscription, Membership::Again);
+    mark(&mut main, vec![again], SideMark::Open(Offset(0))).await;
+    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    let shapes = joining(&main, &side, &subscription).shapes;
+    for _ in 0..2 {
+        let seeded = side.sink.seed(&shapes).await;
+        seeded.unwrap_or_else(|e| panic!("a build table begins: {e:?}"));
+        side.reconnect().await;
+    }
+    side.apply(&[update([Is("2"), Is("B"), Is("2")]), delete([Is("1"), Null, Null])]).await;
+    side.sink.seed(&shapes).await.unwrap_or_else(|e| panic!("it is there: {e:?}"));
+    let old = [&[Some("1"), Some("a")][..], &[Some("2"), Some("b")], &[Some("3"), None]];
+    assert_eq!(main.rows(&["id", "name"]).await, cells(&old));
+    join(&mut main, &mut side, &subscription).await;
+    let new = [
+        &[Some("2"), Some("B"), Some("2"), Some("m")][..],
+        &[Some("3"), None, Some("3"), Some("m")],
+    ];
+    assert_eq!(main.rows(&["id", "name", "credit", "mine"]).await, cells(&new));
+}
+
 /// Rows that trade a value which no two of them may have, some of it with a row that vanishes.
 pub async fn a_swap_may_trade_unique_values(harness: &dyn SinkHarness) {
     let subscription = all(harness);

@@ -119,6 +119,7 @@ pub fn all(harness: &dyn SinkHarness) -> Subscription {
         fields: Fields::All,
         create: true,
         filter: None,
+        from: Default::default(),
     }
 }
 

@@ -6,7 +6,8 @@ use super::parked;
 use super::table::{Table, TableName};
 use crate::connect::Session;
 use rowcast_core::{
-    Definition, Lane, LogId, Mark, Member, Membership, Offset, Roll, SideMark, SinkError,
+    Definition, Lane, LogId, Mark, Member, Membership, Offset, Roll, Shape, SideMark, SinkError,
+    quote,
 };
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,10 +32,10 @@ pub(super) async fn builds(
     who: &Who,
 ) -> Result<HashMap<String, TableName>, SinkError> {
     let members = roll(session, place, who).await?.members;
-    let beside = members.into_iter().filter(|m| m.state == Membership::Beside);
+    let beside = members.into_iter().filter(|m| m.state.has_build_table());
     let builds: HashMap<_, _> = beside.map(|m| (m.into.clone(), build(place, &m.into))).collect();
     let refused = |e| who.statement("looking for build tables", e);
-    let lost = "SELECT copy FROM rowcast.member WHERE route = $1 AND state = 'beside' \
+    let lost = "SELECT copy FROM rowcast.member WHERE route = $1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT oid FROM pg_class WHERE relkind = 'r')";
     let lost = session.query(lost, &[&place.key(Lane::Main)]).await.map_err(refused)?;
     for row in &lost {
@@ -60,7 +61,8 @@ async fn give_up(
     for build in builds {
         session.batch_execute(&format!("DROP TABLE IF EXISTS {}", build.sql())).await?;
     }
-    let forget = "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state = 'beside'";
+    let forget =
+        "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state IN ('beside', 'again')";
     session.execute(forget, &[&place.key(Lane::Main)]).await?;
     let end = "DELETE FROM rowcast.checkpoint WHERE route = $1";
     session.execute(end, &[&place.key(Lane::Side)]).await?;
@@ -144,8 +146,8 @@ pub(super) async fn mark(
         let old = "SELECT state FROM rowcast.member WHERE route = $1 AND copy = $2";
         let old = session.query_opt(old, &[&route, &member.into]).await.map_err(refused)?;
         let was = old.map(|row| Membership::read(row.get(0)));
-        let beside = Some(Membership::Beside);
-        if (was == beside) != (member.state == Membership::Beside) {
+        let had = was.is_some_and(Membership::has_build_table);
+        if was != Some(member.state) && (had || member.state.has_build_table()) {
             let drop = format!("DROP TABLE IF EXISTS {}", build(place, &member.into).sql());
             session.batch_execute(&drop).await.map_err(refused)?;
             let forget = "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND copy = $2";
@@ -181,6 +183,42 @@ pub(super) async fn mark(
     };
     sided.map_err(refused)?;
     session.batch_execute("COMMIT").await.map_err(refused)
+}
+
+/// Makes a copy's build table with the rows that the copy has, unless it is there.
+pub(super) async fn seed(
+    session: &Session,
+    place: &Place,
+    shape: &Shape,
+    who: &Who,
+) -> Result<(), SinkError> {
+    let name = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
+    let build = build(place, &shape.into);
+    if Table::find(session, &build, who).await?.is_some() {
+        return Ok(());
+    }
+    let Some(live) = Table::find(session, &name, who).await? else {
+        let help = "`rowcast replay` it from the beginning: then it is made again";
+        return Err(who.schema(&name.sql(), "it is gone", help));
+    };
+    let there = shape.columns.iter().filter(|column| live.column(&column.name).is_some());
+    let columns: Vec<_> = there.map(|column| quote(&column.name)).collect();
+    let key: Vec<_> = shape.key.iter().map(|&k| quote(&shape.columns[k].name)).collect();
+    let (build, live) = (build.sql(), name.sql());
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    // One message is one transaction. The other plans are for short statements.
+    let sql = format!(
+        "BEGIN; SET LOCAL enable_seqscan = on; CREATE TABLE {build} AS SELECT {} FROM {live}; \
+         ALTER TABLE {build} ADD PRIMARY KEY ({}); UPDATE rowcast.member \
+         SET build = {}::regclass WHERE route = {} AND copy = {}; COMMIT",
+        columns.join(", "),
+        key.join(", "),
+        literal(&build),
+        literal(&place.key(Lane::Main)),
+        literal(&shape.into),
+    );
+    let made = session.batch_execute(&sql).await;
+    made.map_err(|e| who.statement("making a build table", e))
 }
 
 /// A checkpoint that is not where it was left.

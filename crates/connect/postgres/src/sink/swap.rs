@@ -11,7 +11,7 @@ use super::member::{build, elsewhere, remember, roll};
 use super::table::{Table, TableName};
 use super::{fit, parked, targets};
 use crate::connect::Session;
-use rowcast_core::{Join, Lane, Membership, Shape, SinkError, quote};
+use rowcast_core::{Join, Lane, Shape, SinkError, quote};
 use tokio_postgres::Error;
 
 /// A swap reads whole tables, where the session is otherwise bound to keys and indexes.
@@ -41,7 +41,7 @@ pub(super) async fn join(
     let members = roll(session, place, who).await?.members;
     let mut swaps = Vec::new();
     let mut moves = Vec::new();
-    let beside = members.iter().filter(|m| m.state == Membership::Beside);
+    let beside = members.iter().filter(|m| m.state.has_build_table());
     for member in beside {
         let shape = join.shapes.iter().find(|s| s.into == member.into);
         let shape = shape.ok_or_else(|| who.bug("a copy joins without a shape"))?;
@@ -64,7 +64,7 @@ pub(super) async fn join(
         session.batch_execute(&drop).await.map_err(refused)?;
     }
     let live = "UPDATE rowcast.member SET state = 'live', build = NULL, updated_at = now() \
-                WHERE route = $1 AND state IN ('direct', 'beside')";
+                WHERE route = $1 AND state IN ('direct', 'beside', 'again')";
     session.execute(live, &[&place.key(Lane::Main)]).await.map_err(refused)?;
     parked::join(session, place).await.map_err(refused)?;
     session.batch_execute("COMMIT").await.map_err(|error| {

@@ -31,7 +31,14 @@ pub(crate) fn schema(entity: &str, keys: usize, columns: &[(&str, &str)]) -> Arc
 
 pub(crate) fn all_fields(entity: &str, into: &str) -> Subscription {
     let entity = entity.parse().unwrap();
-    Subscription { entity, into: into.into(), fields: Fields::All, create: true, filter: None }
+    Subscription {
+        entity,
+        into: into.into(),
+        fields: Fields::All,
+        create: true,
+        filter: None,
+        from: Default::default(),
+    }
 }
 
 /// A change as the publisher says it.

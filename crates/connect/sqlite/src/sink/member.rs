@@ -42,7 +42,7 @@ pub(super) fn build(route: &RouteId, into: &str) -> String {
 /// Copies that are being built beside themselves, named as their subscriptions do.
 pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>, Error> {
     let members = roll(c, route)?.members.into_iter();
-    Ok(members.filter(|m| m.state == Membership::Beside).map(|m| m.into).collect())
+    Ok(members.filter(|m| m.state.has_build_table()).map(|m| m.into).collect())
 }
 
 /// Gives up a side lane of which somebody dropped a build table: what it held can only be built once
@@ -50,7 +50,7 @@ pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>,
 pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Error> {
     let main = key(route, Lane::Main);
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state = 'beside' \
+    let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')";
     let lost: i64 = transaction.query_row(lost, [&main], |row| row.get(0))?;
     if lost == 0 {
@@ -63,7 +63,7 @@ pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Er
         let build = quote(&build(route, &into));
         transaction.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
     }
-    let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND state = 'beside'";
+    let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND state IN ('beside', 'again')";
     transaction.execute(forget, [&main])?;
     let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
     transaction.execute(end, [key(route, Lane::Side)])?;
@@ -78,7 +78,8 @@ pub(super) fn was_made(c: &Connection, build: &str) -> Result<bool, Error> {
 
 /// Remembers the build table of a copy.
 pub(super) fn remember(c: &Connection, into: &str, build: &str) -> Result<(), Error> {
-    let set = "UPDATE _rowcast_members SET build = ?2 WHERE copy = ?1 AND state = 'beside'";
+    let set =
+        "UPDATE _rowcast_members SET build = ?2 WHERE copy = ?1 AND state IN ('beside', 'again')";
     c.execute(set, [into, build])?;
     Ok(())
 }
@@ -121,7 +122,8 @@ pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> 
         let old = "SELECT state FROM _rowcast_members WHERE route = ?1 AND copy = ?2";
         let old = c.query_row(old, [&main, &member.into], |row| row.get::<_, String>(0));
         let was = old.optional()?.map(|state| Membership::read(&state));
-        if (was == Some(Membership::Beside)) != (member.state == Membership::Beside) {
+        let had = was.is_some_and(Membership::has_build_table);
+        if was != Some(member.state) && (had || member.state.has_build_table()) {
             let build = quote(&build(route, &member.into));
             c.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
             let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND copy = ?2";
@@ -181,7 +183,7 @@ pub(super) fn join(
     c.execute(end, [side]).map_err(refused)?;
     parked::join(c, route).map_err(refused)?;
     let live = "UPDATE _rowcast_members SET state = 'live', build = NULL \
-                WHERE route = ?1 AND state IN ('direct', 'beside')";
+                WHERE route = ?1 AND state IN ('direct', 'beside', 'again')";
     c.execute(live, [main]).map_err(refused)?;
     Ok(())
 }
@@ -190,6 +192,36 @@ pub(super) fn join(
 pub(super) fn gone(service: &ServiceName) -> SinkError {
     let source = "the table in which a copy was being built is gone".into();
     SinkError::Unreachable { service: service.clone(), source }
+}
+
+/// Makes a copy's build table with the rows that the copy has, unless it is there.
+pub(super) fn seed(c: &Connection, route: &RouteId, shape: &Shape) -> Result<(), SinkError> {
+    let refused = |e| sink_error(&route.to, "making a build table", e);
+    let build = build(route, &shape.into);
+    if Table::find(c, &build).map_err(refused)?.is_some() {
+        return Ok(());
+    }
+    let name = table::named(&shape.into).ok().flatten().unwrap_or_else(|| shape.into.clone());
+    let Some(live) = Table::find(c, &name).map_err(refused)? else {
+        return Err(SinkError::Schema {
+            service: route.to.clone(),
+            table: shape.into.clone(),
+            what: "it is gone".into(),
+            help: "`rowcast replay` it from the beginning: then it is made again".into(),
+        });
+    };
+    let there = shape.columns.iter().filter(|column| live.column(&column.name).is_some());
+    let columns: Vec<_> = there.map(|column| quote(&column.name)).collect();
+    let key: Vec<_> = shape.key.iter().map(|&k| quote(&shape.columns[k].name)).collect();
+    let (table, index) = (quote(&build), quote(&format!("{build}_key")));
+    c.execute_batch(&format!(
+        "CREATE TABLE {table} AS SELECT {} FROM {}; CREATE UNIQUE INDEX {index} ON {table} ({})",
+        columns.join(", "),
+        quote(&live.name),
+        key.join(", ")
+    ))
+    .and_then(|()| remember(c, &shape.into, &build))
+    .map_err(refused)
 }
 
 /// Makes a copy's rows those of its build table: what is missing there goes, what is new or different

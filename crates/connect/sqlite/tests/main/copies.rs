@@ -14,6 +14,7 @@ fn spec(create: bool) -> SinkSpec {
         fields: Fields::All,
         create,
         filter: None,
+        from: Default::default(),
     };
     SinkSpec {
         route: "shop:office".parse().unwrap(),

@@ -44,6 +44,7 @@ fn found(at: u64, batches: Vec<Stored>) -> Option<(u64, Vec<(String, u64)>)> {
         fields: Fields::All,
         create: true,
         filter: None,
+        from: Default::default(),
     });
     let next = batches.last().unwrap().end();
     let anew = first(&Chunk { batches, next, complete_history: Offset(0) }, Offset(at), &live)?;

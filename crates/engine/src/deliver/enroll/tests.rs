@@ -1,5 +1,5 @@
 use super::*;
-use rowcast_core::{Epoch, Fields, Point, Position};
+use rowcast_core::{Epoch, Fields, Point, Position, Snapshot};
 
 const LOG: LogId = LogId(7);
 
@@ -10,6 +10,7 @@ fn subscription(into: &str, fields: Fields) -> Subscription {
         fields,
         create: true,
         filter: None,
+        from: Default::default(),
     }
 }
 
@@ -31,6 +32,8 @@ struct Case {
     next: u64,
     first: u64,
     complete: u64,
+    /// Where the entity's rows were complete.
+    read: u64,
     wanted: Subscription,
     asked: Vec<Rebuild>,
 }
@@ -43,6 +46,7 @@ impl Default for Case {
             next: 9,
             first: 0,
             complete: 0,
+            read: 0,
             wanted: subscription("copy", Fields::All),
             asked: vec![],
         }
@@ -55,14 +59,30 @@ impl Case {
         let position = (self.next > 0).then_some(position);
         let checkpoint = Checkpoint { next: Offset(self.next), position };
         let roll = Roll { members: self.members, side: self.side };
-        let (log, first) = (LOG, Offset(self.first));
+        let whole = Snapshot {
+            entity: "e".parse().unwrap(),
+            cursor: Default::default(),
+            rows: 0,
+            rows_estimate: None,
+            done: true,
+        };
+        let tail = Tail {
+            log: LOG,
+            first: Offset(self.first),
+            next: Offset(self.next),
+            position,
+            snapshots: vec![(whole, Offset(self.read))],
+            schemas: Vec::new(),
+            bytes: 0,
+            compacted: Offset(0),
+            complete_history: Offset(self.complete),
+        };
         let known = Known {
             checkpoint: &checkpoint,
             roll: &roll,
-            log,
-            first,
-            complete_history: Offset(self.complete),
+            tail: &tail,
             asked: &self.asked,
+            parked: &[],
         };
         known.member(&self.wanted).state
     }
@@ -124,8 +144,8 @@ fn who_slept_past_what_the_log_holds_is_built_anew() {
 #[test]
 fn a_wish_makes_a_live_copy_stale_and_no_other() {
     let wish = |entity: Option<&str>| {
-        let entity = entity.map(|e| e.parse().unwrap());
-        vec![Rebuild { entity, done: oneshot::channel().0 }]
+        let entities = entity.iter().map(|e| e.parse().unwrap()).collect();
+        vec![Rebuild { entities, from: None, done: oneshot::channel().0 }]
     };
     use Membership::{Beside, Live, Stale};
     assert_eq!(Case { asked: wish(None), ..known(Live) }.state(), Stale);

@@ -68,7 +68,12 @@ impl World {
     }
 
     async fn try_whole(&self, chunk: &[Stored], bytes_max: u64) -> Result<Whole, Trouble> {
-        let log = History { log: &self.log, stream: &self.stream, bytes_max: ByteSize(bytes_max) };
+        let log = History {
+            log: &self.log,
+            stream: &self.stream,
+            bytes_max: ByteSize(bytes_max),
+            completes: Vec::new(),
+        };
         let (at, end) = (chunk[0].base, chunk.last().unwrap().end());
         log.whole(&mut projection(), chunk, at, end).await
     }
@@ -87,14 +92,22 @@ impl World {
 }
 
 fn projection() -> Projection {
-    let subscription = Subscription {
+    projected(subscription())
+}
+
+fn projected(subscription: Subscription) -> Projection {
+    Projection::new("shop".parse().unwrap(), "office".parse().unwrap(), vec![subscription])
+}
+
+fn subscription() -> Subscription {
+    Subscription {
         entity: "customer".parse().unwrap(),
         into: "copy".into(),
         fields: Fields::All,
         create: true,
         filter: Some("credit > 100 AND note <> 'hidden'".parse().unwrap()),
-    };
-    Projection::new("shop".parse().unwrap(), "office".parse().unwrap(), vec![subscription])
+        from: Default::default(),
+    }
 }
 
 fn written(op: ChangeOp, note: &str) -> (ChangeOp, Option<String>) {
@@ -112,6 +125,27 @@ async fn a_row_that_begins_to_pass_gets_the_values_that_its_update_left_out() {
     let changes = world.changes(&chunk).await;
     assert_eq!(changes[0], written(ChangeOp::Update, "long"));
     assert_eq!(changes[1].0, ChangeOp::Leave);
+}
+
+#[tokio::test]
+async fn a_copy_that_may_lack_rows_gets_them_whole_and_does_without_what_nobody_knows() {
+    let mut world = World::new();
+    world.say(&[(Op::Read, "", "1 long 5")]).await;
+    let chunk = [world.say(&[(Op::Update, "", "1 ? 500"), (Op::Update, "", "9 ? 500")]).await];
+    for (completes, first) in [(true, ChangeOp::Update), (false, ChangeOp::Patch)] {
+        let mut projection = projected(Subscription { filter: None, ..subscription() });
+        let history = History {
+            log: &world.log,
+            stream: &world.stream,
+            bytes_max: ByteSize(1 << 20),
+            completes: vec![completes],
+        };
+        let (at, end) = (chunk[0].base, chunk[0].end());
+        let whole = history.whole(&mut projection, &chunk, at, end).await.unwrap();
+        let rows = projection.rows(&whole.batches, at, end, |_, _| false).unwrap();
+        let found: Vec<_> = rows.changes.iter().map(|c| c.op).collect();
+        assert_eq!(found, [first, ChangeOp::Patch]);
+    }
 }
 
 #[tokio::test]
@@ -174,8 +208,12 @@ async fn rows_that_do_not_fit_together_are_completed_in_turn() {
     let chunk = [world.say(&updates).await];
     let (mut at, end, mut turns) = (chunk[0].base, chunk[0].end(), 0);
     while at < end {
-        let history =
-            History { log: &world.log, stream: &world.stream, bytes_max: ByteSize(10_000) };
+        let history = History {
+            log: &world.log,
+            stream: &world.stream,
+            bytes_max: ByteSize(10_000),
+            completes: Vec::new(),
+        };
         let whole = history.whole(&mut projection(), &chunk, at, end).await.unwrap();
         let rows = projection().rows(&whole.batches, at, whole.end, |_, _| false).unwrap();
         assert!(rows.changes.iter().all(|c| c.op == ChangeOp::Update), "{:?}", rows.changes);
@@ -271,7 +309,12 @@ async fn whatever_happens_the_copy_holds_what_passes() {
             let (mut at, end) = (chunk[0].base, chunk[chunk.len() - 1].end());
             while at < end {
                 let bytes_max = ByteSize([1, 60, 100_000][dice.throw(3) as usize]);
-                let history = History { log: &world.log, stream: &world.stream, bytes_max };
+                let history = History {
+                    log: &world.log,
+                    stream: &world.stream,
+                    bytes_max,
+                    completes: Vec::new(),
+                };
                 let whole = history.whole(&mut projection(), &chunk, at, end).await.unwrap();
                 let rows = projection().rows(&whole.batches, at, whole.end, |_, _| false);
                 apply(&mut copy, &rows.unwrap());
