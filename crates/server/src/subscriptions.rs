@@ -58,6 +58,7 @@ struct Wish {
     #[serde(rename = "where")]
     filter: Option<String>,
     /// Where the copy begins: `beginning` if unset, `now`, an offset, or a position of the source's.
+    #[schema(value_type = Option<words::Start>)]
     from: Option<String>,
 }
 
@@ -105,8 +106,10 @@ struct Told {
 #[serde(default, deny_unknown_fields)]
 struct Again {
     /// To the copies of which entities; of all if unset or empty.
+    #[schema(value_type = Vec<words::EntityRef>)]
     entities: Vec<String>,
     /// From where on: `beginning` if unset, an offset, or a position of the source's.
+    #[schema(value_type = Option<words::Start>)]
     from: Option<String>,
 }
 
@@ -268,7 +271,7 @@ async fn resume(
     post,
     path = "/v1/routes/{route}/replay",
     tag = "subscriptions",
-    params(("route" = String, Path, description = "The route, written FROM:TO.")),
+    params(("route" = inline(words::Route), Path, description = "The route, written FROM:TO.")),
     request_body = Again,
     responses(
         (status = 202, description = "The target remembers it.", body = Replaying),
@@ -281,7 +284,7 @@ async fn resume(
 async fn replay(
     State(api): State<Api>,
     caller: Caller,
-    Path(route): Path<String>,
+    Named(route): Named<String>,
     Sent(Again { entities, from }): Sent<Again>,
 ) -> Result<(StatusCode, Json<Replaying>), Problem> {
     let id: RouteId = parsed("route", &route)?;

@@ -41,6 +41,8 @@ words! {
     Position, "^([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|[0-9]{1,19})$", "16/B374D848";
     /// A place in a stream: `beginning`, `end`, or the offset of the first event wanted.
     Begin, "^(beginning|end|[0-9]{1,19})$", "beginning";
+    /// Where a copy begins: `beginning`, `now`, an offset, or a position of the source's.
+    Start, "^(beginning|now|[0-9]{1,18}|position:[0-9]{1,19}|[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})$", "now";
 }
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ mod tests {
             "Route" => text.parse::<RouteId>().is_ok(),
             "Position" => text.parse::<Point>().is_ok(),
             "Begin" => reads_begin(text),
+            "Start" => text.parse::<rowcast_core::Begin>().is_ok(),
             other => panic!("{other} has no reader"),
         }
     }

@@ -107,11 +107,11 @@ async fn settle(capture: &mut Capture<'_>, harness: &Harness) {
     let settled = async {
         loop {
             capture.step_within(Duration::from_millis(100)).await;
-            let schema = capture.copies.newest_schema("t").unwrap();
+            let Some(schema) = capture.copies.newest_schema("t") else { continue };
             let mut columns: Vec<_> = schema.columns.iter().map(|c| c.name.clone()).collect();
             columns.sort();
             let there = harness.sql(COLUMNS).await;
-            if !there.iter().map(|r| r[0].clone().unwrap()).eq(columns.iter().cloned())
+            if !there.iter().map(|row| row[0].as_ref()).eq(columns.iter().map(Some))
                 || capture.copies.is_open()
                 || !capture.copies.is_complete("t")
             {
