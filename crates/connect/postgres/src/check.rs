@@ -254,16 +254,11 @@ fn table(
         }
     };
     if !table.may_select {
-        findings.push(
-            Finding::new(
-                Severity::Error,
-                &publish.table,
-                "The role may not read the table, so it cannot be copied at first.",
-                "Let its owner run the statement.",
-            )
-            .with_fix(false, vec![format!("GRANT SELECT ON {} TO {}", table.sql(), quote(user))]),
-        );
-        return;
+        let what = "The role may not read the table, so it cannot be copied at first.";
+        let grant = format!("GRANT SELECT ON {} TO {}", table.sql(), quote(user));
+        let help = "Let its owner run the statement.";
+        let finding = Finding::new(Severity::Error, &publish.table, what, help);
+        return findings.push(finding.with_fix(false, vec![grant]));
     }
     if table.hides_rows {
         say(
