@@ -114,6 +114,7 @@ impl Running {
             outlet,
             confirmed: confirmed.clone(),
             stop: stop.clone(),
+            peeks: true,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = move || {

@@ -1,5 +1,7 @@
 //! The source on real servers, one module for each capability.
 
+#[path = "source/backlog.rs"]
+mod backlog;
 #[path = "source/changes.rs"]
 mod changes;
 #[path = "source/conformance.rs"]

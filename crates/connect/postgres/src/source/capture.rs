@@ -2,6 +2,7 @@
 //! pause for a fraction of a millisecond, which no timer of a shared runtime can do, and nobody
 //! else's work delays what keeps the connection alive.
 
+pub(crate) mod backlog;
 mod outlet;
 mod pulse;
 mod tables;
@@ -59,6 +60,8 @@ pub(crate) struct Task {
     pub(crate) confirmed: Arc<Confirmed>,
     /// Ends it all.
     pub(crate) stop: CancellationToken,
+    /// A deep backlog may be asked for instead of being streamed; no longer once that failed.
+    pub(crate) peeks: bool,
 }
 
 impl Task {
@@ -124,7 +127,8 @@ impl Task {
 
     async fn prepare(&self, start: &Start) -> Result<Prepared, SourceError> {
         let trouble = Trouble(self.spec.service.clone());
-        Prepare { address: &self.address, spec: &self.spec, trouble: &trouble }.run(start).await
+        let (address, spec, peeks) = (&self.address, &self.spec, self.peeks);
+        Prepare { address, spec, trouble: &trouble, peeks }.run(start).await
     }
 
     /// As [`prepare`](Self::prepare), while our last connection may still be dying.
@@ -145,6 +149,8 @@ impl Task {
 struct Capture<'a> {
     task: &'a mut Task,
     wire: Wire,
+    /// The server streams; before, it answers.
+    streams: bool,
     sql: Option<Wire>,
     tables: Vec<super::catalog::Table>,
     flow: Flow,
@@ -173,6 +179,7 @@ impl<'a> Capture<'a> {
         Self {
             task,
             wire: prepared.stream,
+            streams: !prepared.backlog,
             sql: Some(prepared.sql),
             tables: prepared.tables,
             flow: Flow::new(trouble, assembler, prepared.snapshot),
@@ -193,6 +200,11 @@ impl<'a> Capture<'a> {
     }
 
     async fn run(&mut self) -> Stop {
+        if !self.streams
+            && let Err(stop) = self.work_off().await
+        {
+            return stop;
+        }
         loop {
             if let Err(stop) = self.turn().await {
                 return stop;
@@ -443,8 +455,8 @@ impl Task {
         let made = match wire.take() {
             Some(wire) => wire,
             None => {
-                let prepare =
-                    Prepare { address: &self.address, spec: &self.spec, trouble: &trouble };
+                let (address, spec) = (&self.address, &self.spec);
+                let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
                 prepare.connect(Purpose::Sql).await?
             }
         };

@@ -6,7 +6,7 @@ use super::pgoutput::{Cell, Message, Relation, Tuple, parse};
 use super::shape::Part;
 use super::snapshot::Snapshotting;
 use super::trouble::Trouble;
-use super::wire::{Frame, server_error};
+use super::wire::{Frame, ServerError, server_error};
 use postgres_protocol::message::backend;
 use rowcast_core::SourceError;
 use std::collections::HashMap;
@@ -80,6 +80,29 @@ pub(crate) struct Flow {
     pub(crate) asked: bool,
     /// One of our own messages went by: say at once how far we are.
     pub(crate) prompt: bool,
+    /// While the backlog is asked for, instead of being streamed.
+    pub(crate) peek: Option<Peek>,
+}
+
+/// How an answer with changes of the backlog goes.
+#[derive(Debug, Default)]
+pub(crate) struct Peek {
+    /// The server said no.
+    pub(crate) refused: Option<ServerError>,
+    /// Nothing more comes.
+    pub(crate) over: bool,
+}
+
+/// What a binary `COPY` begins with, before its first row.
+const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What it ends with, instead of a row.
+const COPY_END: &[u8] = &[0xff, 0xff];
+
+/// The value of a row of one value.
+fn only_value(body: &[u8]) -> Option<&[u8]> {
+    let row = body.strip_prefix(COPY_HEAD).unwrap_or(body);
+    let (length, value) = row.strip_prefix(&[0, 1])?.split_first_chunk::<4>()?;
+    (u32::from_be_bytes(*length) as usize == value.len()).then_some(value)
 }
 
 impl Flow {
@@ -90,7 +113,8 @@ impl Flow {
     ) -> Self {
         let relations = HashMap::new();
         let (behind, sent, xid, asked, prompt) = (0, 0, 0, false, false);
-        Self { trouble, assembler, relations, snapshot, behind, sent, xid, asked, prompt }
+        let peek = None;
+        Self { trouble, assembler, relations, snapshot, behind, sent, xid, asked, prompt, peek }
     }
 
     /// Takes one message of the connection.
@@ -99,6 +123,9 @@ impl Flow {
         frame: Frame<'_>,
         filled: &[(usize, Filled)],
     ) -> Result<Step, Stop> {
+        if self.peek.is_some() {
+            return self.peeked(frame, filled);
+        }
         match (frame.tag, frame.body) {
             (backend::COPY_DATA_TAG, [b'w', head @ ..]) => {
                 let (head, body) = head
@@ -128,6 +155,28 @@ impl Flow {
             }
             (backend::COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG, _) => {
                 Err(self.trouble.lost("the server ended the stream").into())
+            }
+            _ => Ok(Step::Next),
+        }
+    }
+
+    /// Takes one message of an answer: a row of it holds what the stream would have sent.
+    fn peeked(&mut self, frame: Frame<'_>, filled: &[(usize, Filled)]) -> Result<Step, Stop> {
+        let Some(peek) = &mut self.peek else { return Ok(Step::Next) };
+        match frame.tag {
+            backend::COPY_DATA_TAG if frame.body != COPY_END => {
+                let Some(body) = only_value(frame.body) else {
+                    return Err(self.trouble.data("a malformed row of the backlog").into());
+                };
+                self.message(body, filled)
+            }
+            backend::ERROR_RESPONSE_TAG => {
+                peek.refused = Some(server_error(frame.body));
+                Ok(Step::Next)
+            }
+            backend::READY_FOR_QUERY_TAG => {
+                peek.over = true;
+                Ok(Step::Next)
             }
             _ => Ok(Step::Next),
         }

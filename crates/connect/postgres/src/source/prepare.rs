@@ -1,6 +1,7 @@
 //! Everything before the first change: look at the server, the tables, the publication and the slot,
 //! and refuse whatever would lose or repeat a change.
 
+use super::capture::backlog;
 use super::catalog::{self, Table, Which};
 use super::cursor::{Cursor, news};
 use super::publication::{self, slot_name};
@@ -23,8 +24,10 @@ pub(crate) const VERSION_MIN: u32 = 140_000;
 
 /// A source that is ready to stream.
 pub(crate) struct Prepared {
-    /// Streams already.
+    /// Streams already, unless there is a backlog to be asked for first.
     pub(crate) stream: Wire,
+    /// Whether there is.
+    pub(crate) backlog: bool,
     /// For questions on the way.
     pub(crate) sql: Wire,
     /// One table and one shape per entity.
@@ -87,6 +90,8 @@ pub(crate) struct Prepare<'a> {
     pub(crate) address: &'a Address,
     pub(crate) spec: &'a SourceSpec,
     pub(crate) trouble: &'a Trouble,
+    /// A deep backlog may be asked for instead of being streamed.
+    pub(crate) peeks: bool,
 }
 
 impl Prepare<'_> {
@@ -139,8 +144,12 @@ impl Prepare<'_> {
         let known = Known { name: &name, server: &server, snapshots, unseen };
         let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
         let words = words(&self.spec.entities, &tables, &shapes, snapshots);
-        self.begin_stream(&mut sql, &mut stream, &name, position.point).await?;
-        Ok(Prepared { stream, sql, tables, shapes, position, fresh, snapshot, words })
+        let settled = resume.is_some() && snapshot.is_none();
+        let backlog = self.peeks && settled && backlog::is_deep(&mut sql, position.point).await;
+        if !backlog {
+            self.begin_stream(&mut sql, &mut stream, position.point).await?;
+        }
+        Ok(Prepared { stream, backlog, sql, tables, shapes, position, fresh, snapshot, words })
     }
 
     /// Sees to a slot that is there: nobody may hold it, and a beginning needs it out of the way,
@@ -381,13 +390,13 @@ impl Prepare<'_> {
         Ok(Some(snapshot))
     }
 
-    async fn begin_stream(
+    pub(super) async fn begin_stream(
         &self,
         sql: &mut Wire,
         stream: &mut Wire,
-        name: &str,
         from: Point,
     ) -> Result<(), SourceError> {
+        let name = &slot_name(&self.spec.service);
         let quoted = quote(name);
         let command = format!(
             "START_REPLICATION SLOT {quoted} LOGICAL {from} (proto_version '1', \

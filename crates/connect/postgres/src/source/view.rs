@@ -38,7 +38,7 @@ impl PostgresView {
     /// Takes the snapshot. Waits for the transactions that write at this moment.
     pub(crate) async fn open(address: &Address, spec: &SourceSpec) -> Result<Self, SourceError> {
         let trouble = Trouble(spec.service.clone());
-        let prepare = Prepare { address, spec, trouble: &trouble };
+        let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
         let mut sql = prepare.connect(Purpose::Sql).await?;
         let mut beside = prepare.connect(Purpose::Replication).await?;
         let server = prepare.server(&mut sql, &mut beside).await?;

@@ -37,7 +37,7 @@ impl Capture<'_> {
     /// Tells the server what became durable since it heard of us last, so that it keeps no more than
     /// it must, and so that an older copy of the log shows as what it is.
     pub(super) async fn farewell(&mut self) {
-        if self.task.confirmed.get() != self.confirmed_sent {
+        if self.streams && self.task.confirmed.get() != self.confirmed_sent {
             // When it does not arrive the server sends again what the log will skip.
             let _ = self.status().await;
         }
@@ -58,6 +58,11 @@ impl Capture<'_> {
 
     /// A standby status update; asks for an answer, so that a dead server shows.
     pub(super) async fn status(&mut self) -> Result<(), Stop> {
+        if !self.streams {
+            // Nobody listens for it; the slot is moved on between two answers.
+            self.status_at = Instant::now();
+            return Ok(());
+        }
         let confirmed = self.task.confirmed.get();
         let mut message = BytesMut::with_capacity(39);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

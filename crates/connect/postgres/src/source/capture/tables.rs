@@ -67,7 +67,7 @@ impl Capture<'_> {
         let found = async {
             let sql = self.task.sql(&mut self.sql).await?;
             let (address, spec) = (&self.task.address, &self.task.spec);
-            Prepare { address, spec, trouble: &trouble }.tables(sql).await
+            Prepare { address, spec, trouble: &trouble, peeks: false }.tables(sql).await
         };
         let (tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
             Ok(Ok(found)) => found,

@@ -1,0 +1,141 @@
+//! A deep backlog, asked for in large answers instead of being streamed: a server that streams sends
+//! every message by itself, which costs it more than decoding it.
+//!
+//! Law: nothing is taken from the slot but what the log holds. An answer leaves the slot where it was,
+//! and the slot is moved on only to what was made durable.
+
+use super::super::flow::Peek;
+use super::super::prepare::Prepare;
+use super::super::publication::slot_name;
+use super::super::trouble::Trouble;
+use super::super::wire::Wire;
+use super::{Capture, Stop};
+use crate::source::catalog::literal;
+use rowcast_core::{Point, quote};
+use std::time::{Duration, Instant};
+use tracing::{debug, info};
+
+/// Bytes of the server's log from which on a backlog is deep. Most of a stream's answers would be
+/// sent before the first of ours is ready.
+const DEEP: u64 = 32 << 20;
+/// Messages of one answer, and the rest of a transaction that goes on. The server keeps an answer
+/// on its disk while it sends it, so it stays small; each costs reading again from where the slot
+/// may begin, so it is not smaller.
+const MESSAGES: u32 = 200_000;
+/// Longest to wait for the log before the next answer; a stream need not wait.
+const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether the server's log goes on far beyond a place. When that cannot be said, it does not.
+pub(crate) async fn is_deep(sql: &mut Wire, from: Point) -> bool {
+    let question = format!("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '{from}') > {DEEP}");
+    let rows = sql.query(&question).await.unwrap_or_default();
+    rows.first().and_then(|r| r.first()?.as_deref()) == Some("t")
+}
+
+impl Capture<'_> {
+    /// Takes the backlog, answer by answer, and begins the stream behind it.
+    pub(super) async fn work_off(&mut self) -> Result<(), Stop> {
+        self.open_history().await?;
+        let mut answers = 0;
+        while answers == 0 || self.is_deep().await? {
+            let before = self.flow.assembler.reached();
+            self.answer().await?;
+            answers += 1;
+            let durable = self.made_durable().await?;
+            // Nobody confirms, or all of it was somebody else's.
+            if !durable || self.flow.assembler.reached() == before {
+                break;
+            }
+        }
+        let service = &self.task.spec.service;
+        info!(%service, answers, "took a deep backlog; streaming from here on");
+        let trouble = Trouble(service.clone());
+        let (address, spec) = (&self.task.address, &self.task.spec);
+        let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
+        let from = self.flow.assembler.reached().point;
+        let sql = self.task.sql(&mut self.sql).await?;
+        prepare.begin_stream(sql, &mut self.wire, from).await?;
+        self.heard = Instant::now();
+        self.streams = true;
+        Ok(())
+    }
+
+    async fn is_deep(&mut self) -> Result<bool, Stop> {
+        let from = self.flow.assembler.reached().point;
+        let sql = self.task.sql(&mut self.sql).await?;
+        Ok(is_deep(sql, from).await)
+    }
+
+    /// One answer, handed out.
+    async fn answer(&mut self) -> Result<(), Stop> {
+        let slot = slot_name(&self.task.spec.service);
+        let publication = literal(&quote(&slot));
+        let question = format!(
+            "COPY (SELECT data FROM pg_catalog.pg_logical_slot_peek_binary_changes({}, NULL, \
+             {MESSAGES}, 'proto_version', '1', 'publication_names', {publication}, 'messages', \
+             'true')) TO STDOUT (FORMAT binary)",
+            literal(&slot)
+        );
+        // Every answer tells its relations anew.
+        self.flow.relations.clear();
+        if let Err(error) = self.wire.stream(&question).await {
+            return Err(self.no_answer(&error));
+        }
+        self.flow.peek = Some(Peek::default());
+        loop {
+            // What came with the first word of the answer waits already.
+            self.drain().await?;
+            if self.flow.peek.as_ref().is_none_or(|p| p.over) {
+                break;
+            }
+            self.wire.fill().await.map_err(|e| self.lost(e))?;
+        }
+        let refused = self.flow.peek.take().and_then(|p| p.refused);
+        self.flow.relations.clear();
+        self.flow.behind = 0;
+        if let Some(error) = refused {
+            return Err(self.no_answer(&error.into()));
+        }
+        let assembler = &self.flow.assembler;
+        if !assembler.is_empty() || assembler.has_silently_moved() {
+            self.hand_out().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the log holds what was handed out, and moves the slot on to there. Says whether it
+    /// came to that.
+    async fn made_durable(&mut self) -> Result<bool, Stop> {
+        let upto = self.flow.assembler.handed().point;
+        let confirmed = &self.task.confirmed;
+        let durable = async {
+            while confirmed.get() < upto.value() {
+                confirmed.moved().await;
+            }
+        };
+        if tokio::time::timeout(DURABLE_WITHIN, durable).await.is_err() {
+            return Ok(false);
+        }
+        let slot = literal(&slot_name(&self.task.spec.service));
+        // Refused when the slot stands there already.
+        let advance = format!(
+            "SELECT pg_catalog.pg_replication_slot_advance(slot_name, '{upto}') \
+             FROM pg_catalog.pg_replication_slots \
+             WHERE slot_name = {slot} AND confirmed_flush_lsn < '{upto}'"
+        );
+        match self.wire.query(&advance).await {
+            Ok(_) => {
+                self.confirmed_sent = upto.value();
+                Ok(true)
+            }
+            Err(error) => Err(self.no_answer(&error)),
+        }
+    }
+
+    /// The stream takes over: what is really wrong shows there, in the words for it.
+    fn no_answer(&mut self, error: &super::super::wire::WireError) -> Stop {
+        debug!(service = %self.task.spec.service, %error, "the backlog is streamed instead");
+        self.task.peeks = false;
+        Stop::Again
+    }
+}
