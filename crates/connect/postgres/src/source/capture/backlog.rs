@@ -21,7 +21,7 @@ const DEEP: u64 = 32 << 20;
 /// Messages of one answer, and the rest of a transaction that goes on. The server keeps an answer
 /// on its disk while it sends it, so it stays small; each costs reading again from where the slot
 /// may begin, so it is not smaller.
-const MESSAGES: u32 = 200_000;
+const MESSAGES: u32 = 400_000;
 /// Longest to wait for the log before the next answer; a stream need not wait.
 const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 
