@@ -5,8 +5,10 @@
 //! checkpoint says what was.
 
 mod apply;
+mod binary;
 mod check;
 mod checkpoint;
+mod copy;
 mod encode;
 mod ensure;
 mod errors;

@@ -1,6 +1,7 @@
-//! Values on their way to the server: as text, in one of three wrappings (a parameter, an element of
-//! an array parameter, a field of `COPY`). The server's own input functions read them.
+//! Values on their way to the server, in one of three wrappings (a parameter, an element of an array
+//! parameter, a field of `COPY`): as text, which the server's own input functions read, or as bytes.
 
+use super::binary::Binary;
 use bytes::{BufMut, BytesMut};
 use rowcast_core::Value;
 use std::error::Error;
@@ -121,6 +122,8 @@ impl ToSql for Param<'_> {
 /// How a column's values of a whole set travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
+    /// A binary array of the column's own type.
+    Binary(Binary),
     /// A binary `text[]`; the statement casts each element.
     Elements,
     /// The text of an array of the column's own type: for types whose cast from text does not do
@@ -143,18 +146,25 @@ impl ArrayParam {
     pub(super) fn new(wire: Wire, capacity: usize) -> Self {
         let mut buffer = Vec::with_capacity(HEADER + capacity);
         match wire {
-            Wire::Elements => buffer.resize(HEADER, 0),
+            Wire::Binary(_) | Wire::Elements => buffer.resize(HEADER, 0),
             Wire::Literal => buffer.push(b'{'),
         }
         Self { wire, buffer, rows: 0, nulls: false }
     }
 
-    pub(super) fn push(&mut self, text: Option<&[u8]>) {
+    /// Says no when the text cannot travel as bytes.
+    #[must_use]
+    pub(super) fn push(&mut self, text: Option<&[u8]>) -> bool {
+        self.rows += 1;
         match self.wire {
+            Wire::Binary(binary) => {
+                self.nulls |= text.is_none();
+                return copy_bytes(binary, text, &mut self.buffer);
+            }
             Wire::Elements => self.element(text),
             Wire::Literal => self.literal(text),
         }
-        self.rows += 1;
+        true
     }
 
     fn element(&mut self, text: Option<&[u8]>) {
@@ -191,14 +201,17 @@ impl ArrayParam {
 
     /// Ends the array; nothing may be pushed behind it.
     pub(super) fn finish(mut self) -> Self {
-        match self.wire {
-            Wire::Literal => self.buffer.push(b'}'),
-            Wire::Elements => {
-                let head = [1, u32::from(self.nulls), TEXT_OID, self.rows, 1];
-                for (at, word) in head.into_iter().enumerate() {
-                    self.buffer[at * 4..at * 4 + 4].copy_from_slice(&word.to_be_bytes());
-                }
+        let element = match self.wire {
+            Wire::Literal => {
+                self.buffer.push(b'}');
+                return self;
             }
+            Wire::Binary(binary) => binary.oid(),
+            Wire::Elements => TEXT_OID,
+        };
+        let head = [1, u32::from(self.nulls), element, self.rows, 1];
+        for (at, word) in head.into_iter().enumerate() {
+            self.buffer[at * 4..at * 4 + 4].copy_from_slice(&word.to_be_bytes());
         }
         self
     }
@@ -222,12 +235,31 @@ impl ToSql for ArrayParam {
 
     fn encode_format(&self, _: &Type) -> Format {
         match self.wire {
-            Wire::Elements => Format::Binary,
+            Wire::Binary(_) | Wire::Elements => Format::Binary,
             Wire::Literal => Format::Text,
         }
     }
 
     to_sql_checked!();
+}
+
+/// Appends one value with its length before it, as `COPY`'s binary format and arrays have it. Says no
+/// when the text cannot travel as bytes.
+#[inline]
+#[must_use]
+pub(super) fn copy_bytes(binary: Binary, text: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+    let Some(text) = text else {
+        out.extend_from_slice(&(-1i32).to_be_bytes());
+        return true;
+    };
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    if binary.write(text, out).is_none() {
+        return false;
+    }
+    let length = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    true
 }
 
 /// Appends one field in `COPY`'s text format.

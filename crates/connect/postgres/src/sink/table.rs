@@ -36,6 +36,8 @@ pub(super) struct Column {
     pub(super) native: String,
     /// Without: what a value may be cast to before the column itself looks at it.
     pub(super) base: String,
+    /// The type's number.
+    pub(super) oid: u32,
     pub(super) not_null: bool,
     pub(super) has_default: bool,
     /// `GENERATED ALWAYS AS IDENTITY`: takes no value of ours.
@@ -92,7 +94,8 @@ const COLUMNS: &str = "
             AND k.casttarget = t.oid AND k.castmethod = 'f'),
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid
             AND (i.indisunique OR i.indisexclusion)
-            AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL))
+            AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL)),
+        a.atttypid
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -173,6 +176,7 @@ fn column(row: &Row) -> Column {
         number: row.get(7),
         cast_differs: row.get(8),
         unique: row.get(9),
+        oid: row.get(10),
     }
 }
 

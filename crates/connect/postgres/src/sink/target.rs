@@ -1,5 +1,6 @@
 //! A shape and its table: the statements that write the one into the other.
 
+use super::binary::Binary;
 use super::encode::{Form, Wire};
 use super::table::{Column, Key, Table};
 use super::types;
@@ -104,7 +105,7 @@ impl Target {
                 TargetColumn {
                     source: c.source,
                     form: form(shape, there),
-                    wire: if there.cast_differs { Wire::Literal } else { Wire::Elements },
+                    wire: wire(shape, there),
                     name: quote(&c.name),
                     base: there.base.clone(),
                     unique: !there.not_null && equals.is_none() && table.is_unique(&c.name),
@@ -127,6 +128,21 @@ impl Target {
             statements: HashMap::new(),
             shape: shape.clone(),
         }
+    }
+
+    /// How each column travels in a binary `COPY`; `None` when one of them cannot.
+    pub(super) fn copies_binary(&self) -> Option<Vec<Binary>> {
+        let binary = |column: &TargetColumn| match column.wire {
+            Wire::Binary(binary) => Some(binary),
+            Wire::Elements | Wire::Literal => None,
+        };
+        self.columns.iter().map(binary).collect()
+    }
+
+    /// From now on a column's values travel as text: one of them could not as bytes.
+    pub(super) fn as_text(&mut self, column: usize) {
+        self.columns[column].wire = Wire::Elements;
+        self.statements.clear();
     }
 
     /// The prepared statement; costs a round trip the first time.
@@ -185,7 +201,10 @@ impl Target {
                 let (set, is) = (self.set(&self.key), self.is_in_set());
                 format!("UPDATE {table} AS t SET {} FROM {set} WHERE {is}", sets.join(", "))
             }
-            Job::Copy => format!("COPY {table} ({}) FROM STDIN", self.names()),
+            Job::Copy => {
+                let format = if self.copies_binary().is_some() { " (FORMAT binary)" } else { "" };
+                format!("COPY {table} ({}) FROM STDIN{format}", self.names())
+            }
         }
     }
 
@@ -278,6 +297,7 @@ impl Target {
     /// `varchar(3)` would cut where the column itself says no.
     fn set(&self, columns: &[usize]) -> String {
         let arrays = (1..).zip(columns).map(|(n, &c)| match self.columns[c].wire {
+            Wire::Binary(_) => format!("${n}::{}[]", self.columns[c].base),
             Wire::Elements => format!("${n}::text[]"),
             Wire::Literal => format!("${n}::text::{}[]", self.columns[c].base),
         });
@@ -289,7 +309,7 @@ impl Target {
     fn element(&self, column: usize) -> String {
         match self.columns[column].wire {
             Wire::Elements => format!("u.c{column}::{}", self.columns[column].base),
-            Wire::Literal => format!("u.c{column}"),
+            Wire::Binary(_) | Wire::Literal => format!("u.c{column}"),
         }
     }
 
@@ -305,6 +325,15 @@ impl Target {
             format!("t.{name} {} {}", equals.as_deref().unwrap_or("="), self.element(k))
         });
         is.collect::<Vec<_>>().join(" AND ")
+    }
+}
+
+fn wire(shape: &Shape, column: &Column) -> Wire {
+    let binary = types::is_native(shape).then(|| Binary::of(column.oid)).flatten();
+    match binary {
+        Some(binary) => Wire::Binary(binary),
+        None if column.cast_differs => Wire::Literal,
+        None => Wire::Elements,
     }
 }
 

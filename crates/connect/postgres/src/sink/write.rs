@@ -1,18 +1,16 @@
 //! Writing changes: one by one in order, or merged and in sets. Sends; waiting is the pipe's.
 
-use super::encode::{ArrayParam, Param, Unfit, copy_field, with_text};
+use super::copy::{Halt, copy_rows, unfit_at};
+use super::encode::{ArrayParam, Param, Unfit, with_text};
 use super::merge::{Entry, Image, Merged, Sets, Unmerged, patch_mask};
 use super::pipe::{At, Fail, Pipe};
 use super::spare::Spared;
 use super::target::{Job, Target};
 use super::targets::Targets;
 use crate::connect::{Fault, fault};
-use bytes::Bytes;
-use futures::SinkExt;
-use rowcast_core::{ChangeOp, Rows};
-use std::pin::pin;
+use rowcast_core::{ChangeOp, Malformed, Rows};
+use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CopyInSink, Error, Statement};
 
 /// Rows of a set; more gains nothing.
 const SET_ROWS_MAX: usize = 1_000;
@@ -20,8 +18,6 @@ const SET_ROWS_MAX: usize = 1_000;
 const SET_BYTES_MAX: usize = 2 << 20;
 /// New rows from which on `COPY`'s extra round trips pay.
 const COPY_ROWS_MIN: usize = 400;
-/// Bytes of `COPY` handed on at once.
-const COPY_CHUNK: usize = 64 << 10;
 /// Rows of a `COPY` after one that met a row that does not fit; doubles with each success.
 const COPY_PIECE_MIN: usize = 2_000;
 /// Longest that a table is left without `COPY`, in sets of new rows.
@@ -272,7 +268,7 @@ impl<'r> Writer<'_, 'r> {
         job: &Job,
         columns: &[usize],
         count: usize,
-        load: impl Fn(&mut Image<'r>, usize) -> Result<u32, rowcast_core::Malformed>,
+        load: impl Fn(&mut Image<'r>, usize) -> Result<u32, Malformed>,
     ) -> Result<(), Fail> {
         let rows_max = if self.way.singly { 1 } else { SET_ROWS_MAX };
         let mut next = 0;
@@ -293,43 +289,67 @@ impl<'r> Writer<'_, 'r> {
         job: &Job,
         columns: &[usize],
         range: std::ops::Range<usize>,
-        load: &impl Fn(&mut Image<'r>, usize) -> Result<u32, rowcast_core::Malformed>,
+        load: &impl Fn(&mut Image<'r>, usize) -> Result<u32, Malformed>,
     ) -> Result<usize, Fail> {
-        let mut at = At::Set(self.number);
-        let statement = match self.target.statement(self.pipe.session, job).await {
-            Ok(statement) => statement,
-            Err(error) => return Err(self.pipe.blame(at, error).await),
-        };
         let counted = matches!(job, Job::PatchSet { strict: true, .. });
-        let mut image = Image::default();
-        let room = 16 * range.len();
-        let array = |&c: &usize| ArrayParam::new(self.target.columns[c].wire, room);
-        let mut arrays: Vec<_> = columns.iter().map(array).collect();
-        let (mut next, mut bytes) = (range.start, 0);
-        while next < range.end && bytes < SET_BYTES_MAX {
-            let change = load(&mut image, next)?;
-            if self.way.singly {
-                at = At::Change(change);
+        let mut at = At::Set(self.number);
+        let (statement, arrays, next, change) = loop {
+            let statement = match self.target.statement(self.pipe.session, job).await {
+                Ok(statement) => statement,
+                Err(error) => return Err(self.pipe.blame(at, error).await),
+            };
+            match self.arrays(columns, range.clone(), load) {
+                Ok((arrays, next, change)) => break (statement, arrays, next, change),
+                // Once more, with this column as text.
+                Err(Halt::Unprinted(column)) => self.target.as_text(column),
+                Err(Halt::Server(error)) => return Err(Fail::Server { at, error }),
+                Err(Halt::Fail(fail)) => return Err(fail),
             }
-            bytes = 0;
-            for (array, &c) in arrays.iter_mut().zip(columns) {
-                let column = &self.target.columns[c];
-                let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
-                with_text(column.form, value, |text| array.push(text))
-                    .map_err(|Unfit(what)| Fail::Unfit { change, what })?;
-                bytes += array.bytes();
-            }
-            next += 1;
+        };
+        if self.way.singly {
+            at = At::Change(change);
         }
+        let bytes = arrays.iter().map(ArrayParam::bytes).sum();
         let mut params: Vec<Box<dyn ToSql + Sync + Send>> = Vec::with_capacity(arrays.len() + 1);
         params.extend(arrays.into_iter().map(|a| Box::new(a.finish()) as Box<_>));
         if counted {
             params.push(Box::new((next - range.start).to_string()));
         }
-        let (session, statement) = (self.pipe.session, statement.clone());
+        let session = self.pipe.session;
         let answer = async move { session.execute_raw(&statement, params).await };
         self.pipe.send(at, bytes, answer).await?;
         Ok(next)
+    }
+
+    /// The rows of a set in a range, as many of them as it holds; the row it ends before, and the
+    /// change of its last row.
+    fn arrays(
+        &self,
+        columns: &[usize],
+        range: std::ops::Range<usize>,
+        load: &impl Fn(&mut Image<'r>, usize) -> Result<u32, Malformed>,
+    ) -> Result<(Vec<ArrayParam>, usize, u32), Halt> {
+        let mut image = Image::default();
+        let room = 16 * range.len();
+        let array = |&c: &usize| ArrayParam::new(self.target.columns[c].wire, room);
+        let mut arrays: Vec<_> = columns.iter().map(array).collect();
+        let (mut next, mut bytes, mut change) = (range.start, 0, 0);
+        while next < range.end && bytes < SET_BYTES_MAX {
+            change = load(&mut image, next)?;
+            bytes = 0;
+            for (array, &c) in arrays.iter_mut().zip(columns) {
+                let column = &self.target.columns[c];
+                let value = *image.values.get(column.source).ok_or(Malformed { at: 0 })?;
+                let pushed = with_text(column.form, value, |text| array.push(text))
+                    .map_err(|unfit| unfit_at(change, unfit))?;
+                if !pushed {
+                    return Err(Halt::Unprinted(c));
+                }
+                bytes += array.bytes();
+            }
+            next += 1;
+        }
+        Ok((arrays, next, change))
     }
 
     /// Writes new rows by `COPY`, as far as that goes; tells how many of them are seen to.
@@ -342,22 +362,17 @@ impl<'r> Writer<'_, 'r> {
             self.target.copy_rests -= 1;
             return Ok(0);
         }
-        let at = At::Set(self.number);
-        let statement = match self.target.statement(self.pipe.session, &Job::Copy).await {
-            Ok(statement) => statement,
-            Err(error) => return Err(self.pipe.blame(at, error).await),
-        };
         let mut done = 0;
         while done < entries.len() {
             let some = &entries[done..entries.len().min(done + self.target.copy_piece)];
-            let Err(error) = self.copy_piece(&statement, merged, some).await? else {
+            let Err(error) = self.copy_piece(merged, some).await? else {
                 done += some.len();
                 self.target.copy_piece = self.target.copy_piece.saturating_mul(2);
                 continue;
             };
             if let Some(line) = self.spare_line(&error).filter(|line| *line < some.len()) {
                 self.target.copy_piece = COPY_PIECE_MIN;
-                if line > 0 && self.copy_piece(&statement, merged, &some[..line]).await?.is_err() {
+                if line > 0 && self.copy_piece(merged, &some[..line]).await?.is_err() {
                     // It said the wrong line.
                     return Ok(done);
                 }
@@ -377,69 +392,48 @@ impl<'r> Writer<'_, 'r> {
     /// about a row: a key that exists, or a value that does not fit.
     async fn copy_piece(
         &mut self,
-        statement: &Statement,
         merged: &Merged<'_>,
         entries: &[Entry],
     ) -> Result<Result<(), Error>, Fail> {
+        const UNDO: &str = "ROLLBACK TO rowcast_copy; RELEASE rowcast_copy";
         let at = At::Set(self.number);
-        self.pipe.simple(at, "SAVEPOINT rowcast_copy".into()).await?;
-        // A `COPY` that is refused before it began leaves the session out of step, so nothing that
-        // can fail may be on its way.
-        self.pipe.drain().await?;
-        let refused = |error| Fail::Copy { target: self.number, error };
-        let copy = self.pipe.session.copy_in(statement).await.map_err(refused)?;
-        match copy_rows(self.target, self.run.rows, copy, merged, entries).await? {
-            Ok(()) => {
-                self.pipe.simple(at, "RELEASE rowcast_copy".into()).await?;
-                Ok(Ok(()))
-            }
-            // The session is sound, and writing the rows in another way shows which.
-            Err(error) if matches!(class(&error), Some("22" | "23")) => {
-                let undo = "ROLLBACK TO rowcast_copy; RELEASE rowcast_copy";
-                self.pipe.simple(at, undo.into()).await?;
-                Ok(Err(error))
-            }
-            Err(error) if fault(&error) == Fault::Outage => Err(Fail::Server { at, error }),
-            Err(error) => Err(Fail::Copy { target: self.number, error }),
+        loop {
+            let statement = match self.target.statement(self.pipe.session, &Job::Copy).await {
+                Ok(statement) => statement,
+                Err(error) => return Err(self.pipe.blame(at, error).await),
+            };
+            self.pipe.simple(at, "SAVEPOINT rowcast_copy".into()).await?;
+            // A `COPY` that is refused before it began leaves the session out of step, so nothing
+            // that can fail may be on its way.
+            self.pipe.drain().await?;
+            let refused = |error| Fail::Copy { target: self.number, error };
+            let copy = self.pipe.session.copy_in(&statement).await.map_err(refused)?;
+            return match copy_rows(self.target, self.run.rows, copy, merged, entries).await {
+                Ok(()) => {
+                    self.pipe.simple(at, "RELEASE rowcast_copy".into()).await?;
+                    Ok(Ok(()))
+                }
+                // Once more, with this column as text.
+                Err(Halt::Unprinted(column)) => {
+                    self.target.as_text(column);
+                    self.pipe.simple(at, UNDO.into()).await?;
+                    continue;
+                }
+                // The session is sound, and writing the rows in another way shows which.
+                Err(Halt::Server(error)) if matches!(class(&error), Some("22" | "23")) => {
+                    self.pipe.simple(at, UNDO.into()).await?;
+                    Ok(Err(error))
+                }
+                Err(Halt::Server(error)) if fault(&error) == Fault::Outage => {
+                    Err(Fail::Server { at, error })
+                }
+                Err(Halt::Server(error)) => Err(Fail::Copy { target: self.number, error }),
+                Err(Halt::Fail(fail)) => Err(fail),
+            };
         }
     }
 }
 
 pub(super) fn class(error: &Error) -> Option<&str> {
     error.code().and_then(|c| c.code().get(..2))
-}
-
-/// Encodes rows while the ones before them are on their way. The inner error is the server's.
-async fn copy_rows(
-    target: &Target,
-    rows: &Rows,
-    copy: CopyInSink<Bytes>,
-    merged: &Merged<'_>,
-    entries: &[Entry],
-) -> Result<Result<(), Error>, Fail> {
-    let mut copy = pin!(copy);
-    let mut image = Image::default();
-    let mut chunk = Vec::with_capacity(COPY_CHUNK + 4096);
-    for entry in entries {
-        image.load(rows, merged, entry)?;
-        for (i, column) in target.columns.iter().enumerate() {
-            if i > 0 {
-                chunk.push(b'\t');
-            }
-            let value = *image.values.get(column.source).ok_or(Unmerged::Malformed)?;
-            with_text(column.form, value, |text| copy_field(text, &mut chunk))
-                .map_err(|Unfit(what)| Fail::Unfit { change: entry.change(merged), what })?;
-        }
-        chunk.push(b'\n');
-        if chunk.len() >= COPY_CHUNK {
-            let full = std::mem::replace(&mut chunk, Vec::with_capacity(COPY_CHUNK + 4096));
-            if let Err(error) = copy.send(full.into()).await {
-                return Ok(Err(error));
-            }
-        }
-    }
-    if let Err(error) = copy.send(chunk.into()).await {
-        return Ok(Err(error));
-    }
-    Ok(copy.finish().await.map(|_| ()))
 }
