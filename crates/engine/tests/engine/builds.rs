@@ -227,14 +227,13 @@ async fn changing(seed: u64) {
                 _ => {}
             }
             node = world.run_as(afresh);
-        } else if restart == 4 {
-            // Nobody may be there to answer.
-            let route = route(0);
-            let wish = node.board.replay(&route, vec![], Begin::Beginning);
-            let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;
-        } else if restart == 6 {
+        } else if restart == 4 || restart == 6 {
             let next = world.log.tail(&"shop".parse().unwrap()).await.unwrap().next;
-            let from = Begin::Offset(Offset(random.random_range(0..=next.0)));
+            let from = match restart {
+                4 => Begin::Beginning,
+                _ => Begin::Offset(Offset(random.random_range(0..=next.0))),
+            };
+            // Nobody may be there to answer.
             let route = route(0);
             let wish = node.board.replay(&route, vec![], from);
             let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;
