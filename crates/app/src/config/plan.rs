@@ -6,11 +6,12 @@ use crate::config::secret::Secret;
 use crate::config::server::TlsFiles;
 use crate::databases;
 use rowcast_core::{
-    ByteSize, Database, Lane, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
+    ByteSize, Database, Entry, Lane, Origin, Publish, Registry, RegistryError, RouteId,
+    ServiceName, SinkSpec, SourceSpec, Subscription,
 };
 use rowcast_engine::Retain;
 use rowcast_server::Grant;
-use rowcast_store::LogConfig;
+use rowcast_store::{LogConfig, SqliteRegistry};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,45 @@ impl Plan {
         let tls = config.server.tls.as_ref().map(|tls| tls.files(base));
         let grants = config.server.grants();
         Self { data, services, routes, listen, grants, tls, log: config.log }
+    }
+
+    /// The subscription map's file.
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.data.join("registry.db")
+    }
+
+    /// Adds what was subscribed to while an instance ran, as far as the file's services go.
+    pub(crate) async fn with_run_time(mut self) -> Result<Self, RegistryError> {
+        let path = self.registry();
+        if !path.exists() {
+            return Ok(self);
+        }
+        let place = path.display().to_string();
+        let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
+        let registry =
+            opening.map_err(|e| RegistryError::Unusable { place, source: e.into() })??;
+        let (_, catalog) = registry.load().await?;
+        for entry in catalog.entries.into_iter().filter(|e| e.origin == Origin::RunTime) {
+            self.add(entry);
+        }
+        Ok(self)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let Some(service) = self.service(&entry.to) else { return };
+        let (route, database) = (entry.route(), service.database.clone());
+        let subscription = entry.subscription;
+        if let Some(known) = self.routes.iter_mut().find(|r| r.sink.route == route) {
+            let all = &mut known.sink.subscriptions;
+            let (entity, into) = (&subscription.entity, &subscription.into);
+            // What stands in the file too, by now, is the file's.
+            if !all.iter().any(|s| s.entity == *entity && s.into == *into) {
+                all.push(subscription);
+            }
+        } else {
+            let sink = SinkSpec { route, subscriptions: vec![subscription], lane: Lane::Main };
+            self.routes.push(PlannedRoute { database, sink });
+        }
     }
 
     /// The service with this name.

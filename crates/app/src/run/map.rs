@@ -39,7 +39,7 @@ impl Map {
         resnapshot: &[ServiceName],
         log: Arc<dyn EventLog>,
     ) -> Result<Self, Failure> {
-        let path = plan.data.join("registry.db");
+        let path = plan.registry();
         let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
         let opened =
             opening.map_err(|e| Failure::new("the registry was not opened", "").because(&e))?;
