@@ -40,7 +40,7 @@ pub use ident::{IdentError, parse_path, plain_path, quote, quote_path};
 pub use leave::LeftOut;
 pub use log::{Chunk, Commit, EventLog, LogError, LogId, Stored, Tail};
 pub use mask::{Mask, MaskError, MaskKey, Masker, Masks};
-pub use member::{Definition, Join, Lane, Mark, Member, Membership, Roll, SideMark};
+pub use member::{Definition, Join, Mark, Member, Membership, Roll, SideMark, Track};
 pub use name::{EntityName, EntityRef, NameError, RouteId, ServiceName};
 pub use park::{Narrow, ParkEdit, Parked, Pending, PendingOp, key_of, key_shown};
 pub use position::{Epoch, Offset, Point, Position, PositionError};

@@ -3,8 +3,8 @@
 use crate::node::{Publisher, RouteSpec};
 use crate::retain::Retain;
 use rowcast_core::{
-    ByteSize, Catalog, Database, Entry, Lane, Origin, Pause, RouteId, ServiceName, SinkSpec,
-    SourceSpec,
+    ByteSize, Catalog, Database, Entry, Origin, Pause, RouteId, ServiceName, SinkSpec, SourceSpec,
+    Track,
 };
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn route(from: &Service, to: &Service, catalog: &Catalog) -> Option<WantedRoute>
     }
     let pause = catalog.pauses.get(&route).cloned();
     let subscriptions = entries.iter().map(|e| e.subscription.clone()).collect();
-    let sink = SinkSpec { route, subscriptions, lane: Lane::Main };
+    let sink = SinkSpec { route, subscriptions, track: Track::Main };
     let spec = RouteSpec { database: to.database.clone(), sink };
     Some(WantedRoute { spec, origins: entries.iter().map(|e| e.origin).collect(), pause })
 }

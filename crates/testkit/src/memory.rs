@@ -70,7 +70,7 @@ struct Inner {
     members: BTreeMap<(String, String), Member>,
     source_faults: VecDeque<Fault>,
     sink_faults: VecDeque<Fault>,
-    /// By route and lane, table and key.
+    /// By route and track, table and key.
     parked: BTreeMap<(String, String, Vec<u8>), Parked>,
     /// Rows whose value begins with this do not fit.
     refused: Option<String>,

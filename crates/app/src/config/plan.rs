@@ -6,7 +6,7 @@ use crate::config::secret::Secret;
 use crate::config::server::TlsFiles;
 use crate::databases;
 use rowcast_core::{
-    ByteSize, Database, Lane, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
+    ByteSize, Database, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription, Track,
 };
 use rowcast_engine::Retain;
 use rowcast_server::Grant;
@@ -136,7 +136,7 @@ fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec
             .collect();
         if !subscriptions.is_empty() {
             let route = RouteId { from: from.clone(), to: to.name.value.clone() };
-            let sink = SinkSpec { route, subscriptions, lane: Lane::Main };
+            let sink = SinkSpec { route, subscriptions, track: Track::Main };
             routes.push(PlannedRoute { database: database.clone(), sink });
         }
     }

@@ -33,8 +33,8 @@ use async_trait::async_trait;
 use checkpoint::Place;
 use errors::Who;
 use rowcast_core::{
-    Checkpoint, Join, Lane, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink, SinkError,
-    SinkSpec,
+    Checkpoint, Join, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink, SinkError, SinkSpec,
+    Track,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ const ASYNC_COMMIT: &[(&str, &str)] = &[("synchronous_commit", "off")];
 pub struct PostgresSink {
     address: Address,
     who: Who,
-    lane: Lane,
+    track: Track,
     writer: String,
     live: Option<Live>,
     /// Tables that refused `COPY`; outlives sessions.
@@ -79,7 +79,7 @@ impl PostgresSink {
         Self {
             address,
             who: Who { route: spec.route },
-            lane: spec.lane,
+            track: spec.track,
             writer: format!("{:016x}", rand::random::<u64>()),
             live: None,
             no_copy: HashSet::new(),
@@ -99,16 +99,16 @@ impl PostgresSink {
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
         let route = self.who.route.clone();
-        let place = Place { route, lane: self.lane, log, writer: self.writer.clone() };
+        let place = Place { route, track: self.track, log, writer: self.writer.clone() };
         let refused = |e| self.who.statement("preparing the checkpoint", e);
         if hold {
             session.batch_execute("BEGIN READ WRITE").await.map_err(refused)?;
         }
         let checkpoint = checkpoint::read(&session, &place, &self.who).await?;
         session.batch_execute(&checkpoint::prepare(&place)).await.map_err(refused)?;
-        let builds = match self.lane {
-            Lane::Main => HashMap::new(),
-            Lane::Side => member::builds(&session, &place, &self.who).await?,
+        let builds = match self.track {
+            Track::Main => HashMap::new(),
+            Track::Side => member::builds(&session, &place, &self.who).await?,
         };
         let mut live = Live::new(session, place, checkpoint, self.who.clone());
         live.beside(builds);

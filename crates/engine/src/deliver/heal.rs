@@ -1,7 +1,7 @@
 //! Trying parked keys again: each in a transaction of its own, between the chunks, with the
 //! checkpoint where it is.
 
-use super::Lane;
+use super::Track;
 use super::desk::{Ask, Job, ParkOutcome};
 use super::park::Blame;
 use super::shelf::Id;
@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Keys that are dropped in one transaction.
 const DROPS_MAX: usize = 1_000;
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Waits until something parked is to be tried; for ever when nothing is.
     pub(super) fn next_due(&self) -> impl Future<Output = ()> + use<> {
         let due = if self.open { None } else { self.parking.shelf.lock().next_due() };

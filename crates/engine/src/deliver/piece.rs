@@ -1,12 +1,12 @@
 //! Applying what was read, piece by piece, around what does not fit.
 
 use super::narrow::Part;
-use super::{Lane, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
+use super::{Track, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
 use crate::trouble::Trouble;
 use rowcast_core::{EntityName, Offset, Rows, SinkError, Stored};
 use std::collections::HashSet;
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
     /// until a later piece commits. A row that does not fit is found and set aside, and the rest is
     /// applied; when that took back earlier pieces, `at` stands at the stored checkpoint afterwards.

@@ -80,7 +80,7 @@ impl World {
             sink: SinkSpec {
                 route: route(i),
                 subscriptions: self.takes[i].iter().map(|e| subscription(i, e)).collect(),
-                lane: Default::default(),
+                track: Default::default(),
             },
         });
         NodeSpec {

@@ -82,7 +82,7 @@ impl Setup {
         let route = |to: &str, entities: &[&str]| RouteSpec {
             database: Arc::new(self.subscriber.clone()),
             sink: SinkSpec {
-                lane: Default::default(),
+                track: Default::default(),
                 route: format!("shop:{to}").parse().unwrap(),
                 subscriptions: entities.iter().map(subscription).collect(),
             },

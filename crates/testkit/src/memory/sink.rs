@@ -4,8 +4,8 @@ use super::row::read;
 use super::{Content, Fault, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit,
-    Parked, Progress, Roll, Rows, Shape, SideMark, Sink, SinkError, SinkSpec,
+    ChangeOp, Checkpoint, Join, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit, Parked,
+    Progress, Roll, Rows, Shape, SideMark, Sink, SinkError, SinkSpec, Track,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,10 +32,10 @@ impl MemorySink {
         Self { database, spec, log: None, open: None, beside: BTreeSet::new() }
     }
 
-    fn lane(&self, lane: Lane) -> String {
-        match lane {
-            Lane::Main => self.spec.route.to_string(),
-            Lane::Side => format!("{} (side)", self.spec.route),
+    fn track(&self, track: Track) -> String {
+        match track {
+            Track::Main => self.spec.route.to_string(),
+            Track::Side => format!("{} (side)", self.spec.route),
         }
     }
 
@@ -69,9 +69,9 @@ impl MemorySink {
         if fault == Fault::LoseAnswer { Err(self.error(fault)) } else { Ok(()) }
     }
 
-    fn compare(&self, lane: Lane, from: Offset) -> Result<(), SinkError> {
+    fn compare(&self, track: Track, from: Offset) -> Result<(), SinkError> {
         let log = self.log.expect("a sink is asked what it wants before it writes");
-        let found = self.database.lock().checkpoints.get(&self.lane(lane)).copied();
+        let found = self.database.lock().checkpoints.get(&self.track(track)).copied();
         let what = match found {
             Some((l, at)) if l == log && at.next == from => return Ok(()),
             Some((_, at)) => format!("it is {} and not {from}", at.next),
@@ -146,24 +146,24 @@ impl Sink for MemorySink {
         self.open = None;
         self.log = Some(log);
         let none = Checkpoint { next: Offset(0), position: None };
-        let lane = self.lane(self.spec.lane);
+        let track = self.track(self.spec.track);
         let found = {
             let mut inner = self.database.lock();
-            match self.spec.lane {
-                Lane::Main => inner.checkpoints.entry(lane).or_insert((log, none)).1,
-                Lane::Side => inner.checkpoints.get(&lane).map_or(none, |(_, at)| *at),
+            match self.spec.track {
+                Track::Main => inner.checkpoints.entry(track).or_insert((log, none)).1,
+                Track::Side => inner.checkpoints.get(&track).map_or(none, |(_, at)| *at),
             }
         };
         let members = self.roll().await?.members;
         let beside = members.into_iter().filter(|m| m.state.has_build_table());
-        self.beside = beside.filter(|_| self.spec.lane == Lane::Side).map(|m| m.into).collect();
+        self.beside = beside.filter(|_| self.spec.track == Track::Side).map(|m| m.into).collect();
         Ok(found)
     }
 
     async fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
-        let lane = self.lane(self.spec.lane);
+        let track = self.track(self.spec.track);
         let inner = self.database.lock();
-        let ours = inner.parked.iter().filter(|((l, ..), _)| *l == lane);
+        let ours = inner.parked.iter().filter(|((l, ..), _)| *l == track);
         Ok(ours.map(|(_, parked)| parked.clone()).collect())
     }
 
@@ -185,20 +185,21 @@ impl Sink for MemorySink {
             self.open = Some((tables, parks));
             return Ok(());
         }
-        self.compare(self.spec.lane, progress.from)?;
+        self.compare(self.spec.track, progress.from)?;
         let mut inner = self.database.lock();
-        let stored = inner.checkpoints.get_mut(&self.lane(self.spec.lane)).expect("just compared");
+        let stored =
+            inner.checkpoints.get_mut(&self.track(self.spec.track)).expect("just compared");
         stored.1 = Checkpoint { next: progress.next, position: Some(progress.position) };
         inner.tables.append(&mut tables);
-        let lane = self.lane(self.spec.lane);
+        let track = self.track(self.spec.track);
         for edit in parks {
             match edit {
                 ParkEdit::Put(p) => {
-                    let id = (lane.clone(), p.table.clone(), p.key.clone());
+                    let id = (track.clone(), p.table.clone(), p.key.clone());
                     inner.parked.insert(id, Parked::clone(&p));
                 }
                 ParkEdit::Remove { table, key } => {
-                    inner.parked.remove(&(lane.clone(), table, key));
+                    inner.parked.remove(&(track.clone(), table, key));
                 }
             }
         }
@@ -208,10 +209,10 @@ impl Sink for MemorySink {
     }
 
     async fn roll(&mut self) -> Result<Roll, SinkError> {
-        let route = self.lane(Lane::Main);
+        let route = self.track(Track::Main);
         let inner = self.database.lock();
         let ours = inner.members.iter().filter(|((r, _), _)| *r == route);
-        let side = inner.checkpoints.get(&self.lane(Lane::Side)).map(|(_, at)| at.next);
+        let side = inner.checkpoints.get(&self.track(Track::Side)).map(|(_, at)| at.next);
         Ok(Roll { members: ours.map(|(_, m)| m.clone()).collect(), side })
     }
 
@@ -221,9 +222,9 @@ impl Sink for MemorySink {
 
     async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
         let fault = self.fault().await?;
-        self.compare(Lane::Main, mark.at)?;
+        self.compare(Track::Main, mark.at)?;
         let log = self.log.expect("just compared");
-        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        let (route, side) = (self.track(Track::Main), self.track(Track::Side));
         let mut inner = self.database.lock();
         for member in &mark.members {
             let name = (route.clone(), member.into.clone());
@@ -232,8 +233,8 @@ impl Sink for MemorySink {
                 inner.tables.remove(&build(&member.into));
             }
             if member.state != Membership::Live {
-                let lanes = [&route, &side];
-                inner.parked.retain(|(l, into, _), _| !lanes.contains(&l) || *into != member.into);
+                let tracks = [&route, &side];
+                inner.parked.retain(|(l, into, _), _| !tracks.contains(&l) || *into != member.into);
             }
             inner.members.insert(name, member.clone());
         }
@@ -262,9 +263,9 @@ impl Sink for MemorySink {
 
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
         let fault = self.fault().await?;
-        self.compare(Lane::Main, join.from)?;
-        self.compare(Lane::Side, join.next)?;
-        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        self.compare(Track::Main, join.from)?;
+        self.compare(Track::Side, join.next)?;
+        let (route, side) = (self.track(Track::Main), self.track(Track::Side));
         let mut inner = self.database.lock();
         let checkpoint = inner.checkpoints.get_mut(&route).expect("just compared");
         checkpoint.1 = Checkpoint { next: join.next, position: Some(join.position) };

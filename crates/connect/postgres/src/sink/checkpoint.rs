@@ -4,7 +4,7 @@ use super::errors::Who;
 use super::parked;
 use crate::connect::{Fault, Session, fault};
 use rowcast_core::{
-    Checkpoint, Epoch, Lane, LogId, Offset, Position, Progress, RouteId, SinkError,
+    Checkpoint, Epoch, LogId, Offset, Position, Progress, RouteId, SinkError, Track,
 };
 
 /// What makes room for checkpoints; printed when we may not run it ourselves.
@@ -30,7 +30,7 @@ const GROW: &str = "ALTER TABLE rowcast.member ADD COLUMN IF NOT EXISTS build oi
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) route: RouteId,
-    pub(super) lane: Lane,
+    pub(super) track: Track,
     pub(super) log: LogId,
     /// Made anew for each sink. A checkpoint that carries it was moved by us.
     pub(super) writer: String,
@@ -38,10 +38,10 @@ pub(super) struct Place {
 
 impl Place {
     /// The checkpoint's name.
-    pub(super) fn key(&self, lane: Lane) -> String {
-        match lane {
-            Lane::Main => self.route.to_string(),
-            Lane::Side => format!("{} (side)", self.route),
+    pub(super) fn key(&self, track: Track) -> String {
+        match track {
+            Track::Main => self.route.to_string(),
+            Track::Side => format!("{} (side)", self.route),
         }
     }
 }
@@ -54,13 +54,13 @@ pub(super) async fn read(
     who: &Who,
 ) -> Result<Checkpoint, SinkError> {
     ensure_table(session, who).await?;
-    let route = place.key(place.lane);
+    let route = place.key(place.track);
     let log = place.log.to_string();
     let read = async {
         let select =
             "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
-        if place.lane == Lane::Side {
-            // Made, and taken away, by the main lane's marks and by the join.
+        if place.track == Track::Side {
+            // Made, and taken away, by the main track's marks and by the join.
             return session.query_opt(select, &[&route]).await;
         }
         let insert = "INSERT INTO rowcast.checkpoint (route, log, next) VALUES ($1, $2, 0) \
@@ -162,7 +162,7 @@ pub(super) fn prepare(place: &Place) -> String {
          updated_at = statement_timestamp() WHERE route = {} AND log = {} AND next = $4 \
          AND epoch IS NOT DISTINCT FROM $5 RETURNING 1) SELECT 1 / count(*) FROM moved",
         literal(&place.writer),
-        literal(&place.key(place.lane)),
+        literal(&place.key(place.track)),
         literal(&place.log.to_string()),
     )
 }
@@ -184,7 +184,7 @@ pub(super) async fn moved(
     from: Offset,
     who: &Who,
 ) -> Result<SinkError, tokio_postgres::Error> {
-    let route = place.key(place.lane);
+    let route = place.key(place.track);
     let select = "SELECT log, next, writer FROM rowcast.checkpoint WHERE route = $1";
     let Some(row) = session.query_opt(select, &[&route]).await? else {
         let what = "it was removed while the route ran";
