@@ -3,12 +3,12 @@
 //! Law: a subscription is written by one track at a time. What the target says of it, in the transaction
 //! that changes it, is the only truth about which one.
 
-use crate::{EntityName, Fields, LogId, Offset, Position, Shape, Subscription};
+use crate::{EntityName, Fields, Lane, LogId, Offset, Position, Shape, Subscription};
 use std::fmt;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Which of a route's two checkpoints a sink moves.
+/// Which of a route's checkpoints a sink moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Track {
     /// The one that covers every live subscription.
@@ -16,6 +16,8 @@ pub enum Track {
     Main,
     /// The one of the subscriptions that are being built until they join the others.
     Side,
+    /// One of the main track's parallel lanes.
+    Lane(Lane),
 }
 
 /// What a subscription's answer hangs on besides its table: two subscriptions with the same

@@ -1,8 +1,8 @@
 //! The seam to a database we write copies into.
 
 use crate::{
-    BoxError, Code, Diagnose, Epoch, Join, LogId, Mark, Offset, Parked, Position, Remedy, Roll,
-    RouteId, Rows, ServiceName, Shape, Subscription, Track,
+    BoxError, Code, Diagnose, Epoch, Join, Lanes, LogId, Mark, Offset, Parked, Position, Remedy,
+    Roll, RouteId, Rows, ServiceName, Shape, Subscription, Track,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -66,6 +66,10 @@ pub struct Progress {
 ///   the join, which is one transaction: a reader sees the old copy or the new one.
 /// - Each track has parked keys of its own. A mark forgets those of every member that it does not call
 ///   live; the join makes the side track's the main track's.
+/// - A [`Lane`](crate::Lane) has a checkpoint of its own. Its [`Progress::from`] is the route's, and
+///   the rows are refused when the route stands elsewhere, when the lane is ahead of it, or when
+///   somebody else has claimed the lanes since. After [`lanes`](Self::lanes) the main track's sink
+///   is refused as well once somebody else has claimed them.
 /// - [`Rows::parks`] is noted with the rows: visible together or not at all.
 /// - [`SinkError::Data`] names its change. Only when a rule is looked at by the commit alone it may
 ///   not; asked again with [`Rows::at_once`], it does. It takes back the whole open transaction, and
@@ -105,9 +109,16 @@ pub trait Sink: Send {
     /// are. For the side track, before its first apply. Not cancel safe.
     async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError>;
 
+    /// Claims the route's lanes for sinks with the claim in the answer, and tells where they stand,
+    /// after every lane's transaction that was about to commit. Where none is ahead of the route's
+    /// checkpoint there are `count` lanes afterwards, and with one there are none. Where one is, they
+    /// are those that there were: somebody has to bring the route as far and ask again. For the main
+    /// track. Not cancel safe.
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError>;
+
     /// Ends a side track in one transaction: every build table's rows become its copy's rows, the
-    /// building members are live, the side track's checkpoint goes and the route's is set. For the
-    /// side track; refused as [`SinkError::Checkpoint`] when one of the two is not where it should
+    /// building members are live, the side track's checkpoint goes, so do lanes, and the route's is
+    /// set. For the side track; refused as [`SinkError::Checkpoint`] when one of the two is not where it should
     /// be. Rows and columns that are the same already are not touched, so grants, views, references
     /// and the subscriber's own columns stay. Not cancel safe.
     async fn join(&mut self, join: &Join) -> Result<(), SinkError>;

@@ -1,7 +1,7 @@
 //! Deliver: one route, from the log into a sink, whole transactions at a time. It takes whatever is
 //! waiting, so batches are one transaction when idle and thousands under load.
 //!
-//! A route's live subscriptions move in its main track. One that is new, or has to be built anew,
+//! A route's live subscriptions move in its main track, in several lanes when that is asked for. One that is new, or has to be built anew,
 //! moves in a side track until it has come as far, and then joins the others.
 
 mod anew;
@@ -10,6 +10,7 @@ mod ends;
 mod enroll;
 mod heal;
 mod junction;
+mod lanes;
 mod narrow;
 mod park;
 mod piece;
@@ -28,6 +29,7 @@ pub(crate) use ends::position_at;
 use ends::whole_until;
 pub(crate) use enroll::{Rebuild, Rebuilding, ends_at};
 use junction::Junction;
+use lanes::Split;
 use narrow::Window;
 use park::Parking;
 use rowcast_core::{
@@ -77,6 +79,8 @@ pub(crate) struct Deliver {
     pub(crate) route: RouteId,
     pub(crate) database: Arc<dyn Database>,
     pub(crate) spec: SinkSpec,
+    /// How many transactions of the target may share a piece of the log.
+    pub(crate) lanes: u16,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
     /// What is being built beside the live subscriptions.
@@ -95,6 +99,10 @@ impl Deliver {
     /// Delivers until told to stop. Returns an error only for a defect of ours.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
         let name = format!("route {}", self.route);
+        if self.lanes > 1 {
+            let (from, lanes) = (&self.route.from, self.lanes);
+            tracing::info!("{name}: {lanes} lanes: a transaction of {from} may be seen in parts");
+        }
         let mut sink = self.database.sink(self.spec.clone());
         let mut backoff = Backoff::default();
         let (mut asked, mut patience) = (Vec::new(), Backoff::default());
@@ -189,6 +197,7 @@ impl Deliver {
         let log = start.log;
         let mut asks = self.desk.open().await;
         let mut track = Track::new((self, &self.desk), sink, start, live.to_vec());
+        track.split = Split::new(self.lanes);
         track.publish();
         at_work(name, &self.state, backoff);
         if live.is_empty() {
@@ -196,6 +205,7 @@ impl Deliver {
             return Ok(());
         }
         loop {
+            track.claim_lanes().await?;
             if let Some(rest) = track.rest_until.take() {
                 here.run_until_cancelled(tokio::time::sleep_until(rest)).await;
             }
@@ -207,7 +217,7 @@ impl Deliver {
             }
             track.heal_due().await?;
             let due = track.next_due();
-            let idle = !track.open;
+            let idle = track.is_between();
             let read = self.log.read(&self.route.from, track.at, self.share.get());
             let chunk = tokio::select! {
                 () = here.cancelled() => return track.store().await,
@@ -317,6 +327,7 @@ struct Track<'a> {
     log: LogId,
     parking: Parking<'a>,
     window: Window,
+    split: Split,
 }
 
 impl<'a> Track<'a> {
@@ -352,6 +363,7 @@ impl<'a> Track<'a> {
             log: start.log,
             parking: Parking::new(desk.shelf(), deliver.route.clone()),
             window: Window::default(),
+            split: Split::default(),
         }
     }
 
@@ -485,9 +497,14 @@ impl<'a> Track<'a> {
         self.deliver.state.borrow().applied.unwrap_or(self.stored)
     }
 
+    /// Whether nothing is under way at the target: no open transaction, no lane ahead of the others.
+    fn is_between(&self) -> bool {
+        !self.open && self.split.is_level(self.at)
+    }
+
     /// Whether the main track stands between two transactions.
     fn is_whole(&self) -> bool {
-        !self.open && self.whole() == self.at
+        self.is_between() && self.whole() == self.at
     }
 }
 

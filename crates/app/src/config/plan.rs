@@ -11,6 +11,7 @@ use rowcast_core::{
 use rowcast_engine::Retain;
 use rowcast_server::Grant;
 use rowcast_store::LogConfig;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,12 +31,16 @@ pub(crate) struct PlannedService {
     pub(crate) source: Option<SourceSpec>,
     /// What its database may keep for us.
     pub(crate) retain: Retain,
+    /// Lanes of its routes, by publisher, where there is more than one.
+    pub(crate) lanes: BTreeMap<ServiceName, u16>,
 }
 
 /// All subscriptions of one service to another.
 pub(crate) struct PlannedRoute {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) sink: SinkSpec,
+    /// Transactions of the subscriber's database that may share a piece of the log.
+    pub(crate) lanes: u16,
 }
 
 /// Everything to be done.
@@ -79,6 +84,7 @@ impl Plan {
                         url: address.value.clone(),
                         source: source(service),
                         retain: service.retain,
+                        lanes: service.lanes(),
                     });
                 }
                 Err(wrong) => problems.error(&address.at, wrong.message, wrong.help),
@@ -137,7 +143,8 @@ fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec
         if !subscriptions.is_empty() {
             let route = RouteId { from: from.clone(), to: to.name.value.clone() };
             let sink = SinkSpec { route, subscriptions, track: Track::Main };
-            routes.push(PlannedRoute { database: database.clone(), sink });
+            let lanes = to.lanes().get(from).copied().unwrap_or(1);
+            routes.push(PlannedRoute { database: database.clone(), sink, lanes });
         }
     }
     routes

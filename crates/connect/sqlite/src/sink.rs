@@ -23,8 +23,8 @@ use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
 use rowcast_core::{
-    Checkpoint, Join, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Shape, Sink,
-    SinkError, SinkSpec, Track,
+    Checkpoint, Join, Lanes, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Shape,
+    Sink, SinkError, SinkSpec, Track,
 };
 use rusqlite::{Connection, Error};
 use std::path::PathBuf;
@@ -132,6 +132,22 @@ impl Sink for SqliteSink {
             shapes.iter().try_for_each(|shape| member::seed(c, route, shape))
         };
         self.run(move |inner| inner.alone(work)).await
+    }
+
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError> {
+        if count <= 1 {
+            return Ok(Lanes::default());
+        }
+        self.run(|inner| {
+            Err(SinkError::Setup {
+                service: inner.service.clone(),
+                what: "a SQLite file has one writer at a time, so lanes would wait for each other"
+                    .into(),
+                help: "take `lanes` out of the configuration".into(),
+                source: None,
+            })
+        })
+        .await
     }
 
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {

@@ -23,7 +23,7 @@ const DROPS_MAX: usize = 1_000;
 impl Track<'_> {
     /// Waits until something parked is to be tried; for ever when nothing is.
     pub(super) fn next_due(&self) -> impl Future<Output = ()> + use<> {
-        let due = if self.open { None } else { self.parking.shelf.lock().next_due() };
+        let due = if self.is_between() { self.parking.shelf.lock().next_due() } else { None };
         async move {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -32,9 +32,9 @@ impl Track<'_> {
         }
     }
 
-    /// Tries what is due, unless a transaction is open.
+    /// Tries what is due, unless something is under way.
     pub(super) async fn heal_due(&mut self) -> Result<(), Trouble> {
-        if self.open {
+        if !self.is_between() {
             return Ok(());
         }
         let due = self.parking.shelf.lock().due(Instant::now(), TRIES_MAX);

@@ -21,6 +21,7 @@ impl Track<'_> {
             let was_open = self.open;
             match self.part(batches, goal, whole).await? {
                 Part::Applied => self.window.widen(),
+                Part::Torn => {}
                 Part::Unfit { offset, error } => {
                     let place = (self.at, goal, whole);
                     self.window.narrow(batches, place, (offset, was_open), error)?;
@@ -48,10 +49,16 @@ impl Track<'_> {
         let nothing = rows.changes.is_empty() && rows.parks.is_empty();
         let quiet = nothing && !news && !(commit && self.open);
         self.position = Some(position);
-        let recent =
-            end.0 - self.stored.0 < UNSTORED_MAX && self.stored_at.elapsed() < UNSTORED_WITHIN;
+        // What makes lanes level is stored at once.
+        let recent = self.split.is_level(self.stored)
+            && end.0 - self.stored.0 < UNSTORED_MAX
+            && self.stored_at.elapsed() < UNSTORED_WITHIN;
         if quiet && (!commit || recent) {
             self.at = end;
+        } else if let Some(part) = self.in_lanes(&rows, (end, commit), position).await? {
+            if matches!(part, Part::Torn) {
+                return Ok(part);
+            }
         } else {
             match self.apply(&rows, end, position, commit).await {
                 Err(Trouble::Sink(error @ SinkError::Data { .. })) => {
@@ -82,6 +89,7 @@ impl Track<'_> {
         };
         let mut rows = self.projection.rows(batches, self.at, end, settling)?;
         self.skip(batches, &mut rows);
+        self.skip_applied(batches, &mut rows)?;
         Ok(self.parking.set_aside(rows, batches)?)
     }
 

@@ -86,6 +86,7 @@ impl Setup {
                 route: format!("shop:{to}").parse().unwrap(),
                 subscriptions: entities.iter().map(subscription).collect(),
             },
+            lanes: 1,
         };
         Node::new(NodeSpec {
             publishers: vec![Publisher {

@@ -234,7 +234,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn pack(words: &[Word<'_>], into: &mut Vec<u8>) {
+pub(super) fn pack(words: &[Word<'_>], into: &mut Vec<u8>) {
     let mut writer = RowWriter::new(into);
     for word in words {
         writer.push(match word {

@@ -1,7 +1,7 @@
 //! The checkpoint: one row for each route, in the target, moved in the transaction that writes the rows.
 
 use super::errors::Who;
-use super::parked;
+use super::{lanes, parked};
 use crate::connect::{Fault, Session, fault};
 use rowcast_core::{
     Checkpoint, Epoch, LogId, Offset, Position, Progress, RouteId, SinkError, Track,
@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) log: LogId,
     /// Made anew for each sink. A checkpoint that carries it was moved by us.
     pub(super) writer: String,
+    /// How many lanes carry it too. Should one not any more, then somebody else writes here.
+    pub(super) claimed: u16,
 }
 
 impl Place {
@@ -42,7 +44,13 @@ impl Place {
         match track {
             Track::Main => self.route.to_string(),
             Track::Side => format!("{} (side)", self.route),
+            Track::Lane(lane) => format!("{}{}/{})", self.lanes(), lane.index + 1, lane.of),
         }
+    }
+
+    /// How the names of all lanes' checkpoints begin.
+    pub(super) fn lanes(&self) -> String {
+        lanes::names(&self.route)
     }
 }
 
@@ -59,8 +67,8 @@ pub(super) async fn read(
     let read = async {
         let select =
             "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
-        if place.track == Track::Side {
-            // Made, and taken away, by the main track's marks and by the join.
+        if place.track != Track::Main {
+            // Made, and taken away, by the main track and by the join.
             return session.query_opt(select, &[&route]).await;
         }
         let insert = "INSERT INTO rowcast.checkpoint (route, log, next) VALUES ($1, $2, 0) \
@@ -155,7 +163,9 @@ fn restart_copy(route: &str) -> String {
 /// Prepares [`step`]. A checkpoint that is not where it should be raises an error (a division by
 /// zero, the only one that plain SQL can raise), so that everything sent behind it fails too.
 pub(super) fn prepare(place: &Place) -> String {
-    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    if let Track::Lane(_) = place.track {
+        return lanes::prepare(place);
+    }
     format!(
         "PREPARE rowcast_step (bigint, text, text, bigint, text) AS WITH moved AS (\
          UPDATE rowcast.checkpoint SET next = $1, position = $2, epoch = $3, writer = {}, \
@@ -167,13 +177,19 @@ pub(super) fn prepare(place: &Place) -> String {
     )
 }
 
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// Moves the checkpoint from `from` as the progress says.
-pub(super) fn step(from: Checkpoint, progress: &Progress) -> String {
+pub(super) fn step(place: &Place, from: Checkpoint, progress: &Progress) -> String {
     let epoch = from.epoch().map_or("NULL".to_string(), |e| format!("'{e}'"));
     let Progress { next, position, .. } = progress;
     format!(
-        "EXECUTE rowcast_step({next}, '{position}', '{}', {}, {epoch})",
-        position.epoch, from.next
+        "EXECUTE rowcast_step({next}, '{position}', '{}', {}, {epoch}){}",
+        position.epoch,
+        from.next,
+        lanes::check(place)
     )
 }
 
@@ -184,6 +200,9 @@ pub(super) async fn moved(
     from: Offset,
     who: &Who,
 ) -> Result<SinkError, tokio_postgres::Error> {
+    if let Some(error) = lanes::lost(session, place, who).await? {
+        return Ok(error);
+    }
     let route = place.key(place.track);
     let select = "SELECT log, next, writer FROM rowcast.checkpoint WHERE route = $1";
     let Some(row) = session.query_opt(select, &[&route]).await? else {

@@ -242,6 +242,7 @@ mod tests {
             track: Track::Side,
             log: LogId(1),
             writer: String::new(),
+            claimed: 0,
         };
         let long = "ü".repeat(60);
         let names: Vec<_> = ["a", "s.a", "\"a\"", &format!("{long}1"), &format!("{long}2")]

@@ -100,6 +100,9 @@ async fn checkpoints(
     if ended.map_err(refused)? != 1 {
         return Err(elsewhere(who, None, join.next));
     }
+    // What lanes did before the join says nothing about what comes after it.
+    let lanes = "DELETE FROM rowcast.checkpoint WHERE starts_with(route, $1)";
+    session.execute(lanes, &[&place.lanes()]).await.map_err(refused)?;
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub(super) fn key(route: &RouteId, track: Track) -> String {
     match track {
         Track::Main => route.to_string(),
         Track::Side => format!("{route} (side)"),
+        Track::Lane(lane) => format!("{route} (lane {}/{})", lane.index + 1, lane.of),
     }
 }
 
