@@ -481,31 +481,6 @@ impl<'a> Track<'a> {
             _ => Ok(()),
         }
     }
-
-    /// What others wait for is what the main track has applied.
-    fn publish(&mut self) {
-        let (at, changes) = (self.at, std::mem::take(&mut self.changes));
-        let main = self.starts.is_none();
-        self.deliver.state.send_if_modified(|s| {
-            s.applied_events += changes;
-            main && s.applied.replace(at) != Some(at)
-        });
-    }
-
-    /// The end of the last whole transaction that is applied, in the main track.
-    fn whole(&self) -> Offset {
-        self.deliver.state.borrow().applied.unwrap_or(self.stored)
-    }
-
-    /// Whether nothing is under way at the target: no open transaction, no lane ahead of the others.
-    fn is_between(&self) -> bool {
-        !self.open && self.split.is_level(self.at)
-    }
-
-    /// Whether the main track stands between two transactions.
-    fn is_whole(&self) -> bool {
-        self.is_between() && self.whole() == self.at
-    }
 }
 
 #[cfg(test)]

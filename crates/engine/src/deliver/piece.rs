@@ -129,4 +129,29 @@ impl Track<'_> {
         (self.at, self.position, self.open) = (self.stored, self.stored_position, false);
         self.prepared.clear();
     }
+
+    /// What others wait for is what the main track has applied.
+    pub(super) fn publish(&mut self) {
+        let (at, changes) = (self.at, std::mem::take(&mut self.changes));
+        let main = self.starts.is_none();
+        self.deliver.state.send_if_modified(|s| {
+            s.applied_events += changes;
+            main && s.applied.replace(at) != Some(at)
+        });
+    }
+
+    /// The end of the last whole transaction that is applied, in the main track.
+    pub(super) fn whole(&self) -> Offset {
+        self.deliver.state.borrow().applied.unwrap_or(self.stored)
+    }
+
+    /// Whether nothing is under way at the target: no open transaction, no lane ahead of the others.
+    pub(super) fn is_between(&self) -> bool {
+        !self.open && self.split.is_level(self.at)
+    }
+
+    /// Whether the main track stands between two transactions.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_between() && self.whole() == self.at
+    }
 }
