@@ -184,7 +184,7 @@ async fn what_cannot_be_built_does_not_stop_what_is_live() {
     world.takes[0] = &["customer", "order"];
     let node = world.run();
     for key in 0..50 {
-        // The side lane's writes fail as well as the main lane's now and then.
+        // The side track's writes fail as well as the main track's now and then.
         world.subscribers[0].sink_faults(&[Fault::NeedOperator]);
         world.publisher.commit(&[Write::put("customer", key, "x"), Write::put("order", key, "x")]);
         tokio::time::sleep(Duration::from_millis(500)).await;
