@@ -64,10 +64,17 @@ struct Route {
     lag_events: Option<u64>,
     lag_ms: Option<u64>,
     parked: u64,
+    #[serde(default = "one")]
+    lanes: u16,
     error: Option<String>,
     trouble: Option<Trouble>,
     #[serde(default)]
     building: Vec<Build>,
+}
+
+/// An earlier `rowcast run` says nothing of lanes.
+fn one() -> u16 {
+    1
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,6 +134,12 @@ impl Status {
             let Some(warning) = &service.warning else { continue };
             let name = paint.yellow(&format!("{}:", service.name));
             out.push_str(&format!("\n{name} {warning}\n"));
+        }
+        for route in self.routes.iter().filter(|r| r.lanes > 1) {
+            let (from, to, lanes) = (&route.from, &route.to, route.lanes);
+            out.push_str(&format!(
+                "\n{from} → {to} {lanes} lanes: a transaction of {from} may be seen in parts\n"
+            ));
         }
         for (route, build) in
             self.routes.iter().flat_map(|r| r.building.iter().map(move |b| (r, b)))
@@ -246,7 +259,7 @@ mod tests {
         let json = r#"{"services":[{"name":"customer","state":"capturing","position":"16/B374D848",
             "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"error":null,"trouble":null}],
             "routes":[{"from":"customer","to":"order","state":"paused","checkpoint":1200,
-            "lag_events":4,"lag_ms":2100,"parked":0,"error":"order's table t does not fit: no x",
+            "lag_events":4,"lag_ms":2100,"parked":0,"lanes":4,"whole":false,"error":"order's table t does not fit: no x",
             "trouble":{"code":"SINK-SCHEMA","message":"m","causes":[],"help":"add x"}}]}"#;
         let status: Status = serde_json::from_str(json).unwrap();
         let text = status.render(Paint::PLAIN);
@@ -259,6 +272,7 @@ mod tests {
             "✗ paused",
             "4 events",
             "2.1 s",
+            "customer → order 4 lanes: a transaction of customer may be seen in parts",
             "customer → order: [SINK-SCHEMA] order's table t does not fit",
             "help: add x",
             "page: docs/errors/SINK-SCHEMA.md",

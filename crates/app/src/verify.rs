@@ -32,7 +32,7 @@ pub(crate) async fn verify(
     output: Output,
     bars: MultiProgress,
 ) -> Result<Exit, Failure> {
-    let plan = config::load(file)?.plan;
+    let plan = config::load(file)?.plan.with_run_time().await.map_err(|e| Failure::of(&e))?;
     let routes = routes(&plan, args.route.as_ref())?;
     let mut outcomes = Vec::new();
     for route in routes {
@@ -61,12 +61,12 @@ pub(crate) async fn verify(
     Ok(if identical { Exit::Good } else { Exit::No })
 }
 
-/// The routes to verify, in the file's order.
+/// The routes to verify: the file's in its order, then those of run time.
 fn routes(plan: &Plan, only: Option<&RouteId>) -> Result<Vec<RouteId>, Failure> {
     let all: Vec<_> = plan.routes.iter().map(|r| r.sink.route.clone()).collect();
     let Some(only) = only else {
         let none = "nobody subscribes to anything, so there is nothing to compare";
-        let help = "add a `[service.….subscribe.…]` to the file";
+        let help = "add a `[service.….subscribe.…]` to the file, or `rowcast subscribe`";
         return if all.is_empty() { Err(Failure::usage(none, help)) } else { Ok(all) };
     };
     if all.contains(only) {
@@ -76,7 +76,7 @@ fn routes(plan: &Plan, only: Option<&RouteId>) -> Result<Vec<RouteId>, Failure> 
     let near = nearest(&only.to_string(), names.iter().map(String::as_str));
     let help = match near {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the file has {}", names.join(", ")),
+        None => format!("there are {}", names.join(", ")),
     };
     Err(Failure::usage(format!("there is no route `{only}`"), help))
 }

@@ -11,6 +11,7 @@ mod end_to_end {
     mod databases;
     mod faults;
     mod filter;
+    mod lanes;
     mod limits;
     mod mask;
     mod mend;

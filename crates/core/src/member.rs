@@ -1,21 +1,23 @@
 //! Which subscriptions a target's checkpoint covers, and which are being built beside it.
 //!
-//! Law: a subscription is written by one lane at a time. What the target says of it, in the transaction
+//! Law: a subscription is written by one track at a time. What the target says of it, in the transaction
 //! that changes it, is the only truth about which one.
 
-use crate::{EntityName, Fields, LogId, Offset, Position, Shape, Subscription};
+use crate::{EntityName, Fields, Lane, LogId, Offset, Position, Shape, Subscription};
 use std::fmt;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Which of a route's two checkpoints a sink moves.
+/// Which of a route's checkpoints a sink moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Lane {
+pub enum Track {
     /// The one that covers every live subscription.
     #[default]
     Main,
     /// The one of the subscriptions that are being built until they join the others.
     Side,
+    /// One of the main track's parallel lanes.
+    Lane(Lane),
 }
 
 /// What a subscription's answer hangs on besides its table: two subscriptions with the same
@@ -102,7 +104,7 @@ impl Membership {
         all.into_iter().find(|m| m.as_str() == name).unwrap_or(Self::Stale)
     }
 
-    /// The side lane fills it.
+    /// The side track fills it.
     pub fn is_building(self) -> bool {
         matches!(self, Self::Direct | Self::Beside | Self::Again)
     }
@@ -112,7 +114,7 @@ impl Membership {
         matches!(self, Self::Beside | Self::Again)
     }
 
-    /// It waits for a side lane.
+    /// It waits for a side track.
     pub fn is_waiting(self) -> bool {
         matches!(self, Self::New | Self::Stale)
     }
@@ -140,11 +142,11 @@ pub struct Member {
 pub struct Roll {
     /// Every subscription it ever knew; none when an earlier Rowcast filled it.
     pub members: Vec<Member>,
-    /// The next offset that the side lane lacks, while there is one.
+    /// The next offset that the side track lacks, while there is one.
     pub side: Option<Offset>,
 }
 
-/// What is to become of a side lane's checkpoint.
+/// What is to become of a side track's checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SideMark {
     /// It stays as it is.
@@ -163,16 +165,16 @@ pub struct Mark {
     /// The members that change. A build table goes when its member
     /// [becomes](Membership::has_build_table) something else.
     pub members: Vec<Member>,
-    /// The side lane's checkpoint.
+    /// The side track's checkpoint.
     pub side: SideMark,
 }
 
-/// How the side lane's subscriptions join the others.
+/// How the side track's subscriptions join the others.
 #[derive(Debug, Clone)]
 pub struct Join {
     /// The route's checkpoint before; compared.
     pub from: Offset,
-    /// The route's checkpoint after; the side lane's checkpoint before, compared too.
+    /// The route's checkpoint after; the side track's checkpoint before, compared too.
     pub next: Offset,
     /// The source's position at `next`.
     pub position: Position,

@@ -1,8 +1,8 @@
 //! The seam to a database we write copies into.
 
 use crate::{
-    BoxError, Code, Diagnose, Epoch, Join, Lane, LogId, Mark, Offset, Parked, Position, Remedy,
-    Roll, RouteId, Rows, ServiceName, Shape, Subscription,
+    BoxError, Code, Diagnose, Epoch, Join, Lanes, LogId, Mark, Offset, Parked, Position, Remedy,
+    Roll, RouteId, Rows, ServiceName, Shape, Subscription, Track,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct SinkSpec {
     /// All subscriptions of the route.
     pub subscriptions: Vec<Subscription>,
     /// Which checkpoint it moves.
-    pub lane: Lane,
+    pub track: Track,
 }
 
 /// What a target says it has applied.
@@ -61,11 +61,15 @@ pub struct Progress {
 /// - Rows arrive in order per key; of several changes to one key in a batch the last state counts.
 /// - A shape's target table is made when it is missing and may be made, and compared otherwise,
 ///   before the first row; also when `rows` has no change for it.
-/// - A [`Side`](Lane::Side) lane has a checkpoint of its own. Rows of a subscription that
+/// - A [`Side`](Track::Side) track has a checkpoint of its own. Rows of a subscription that
 ///   [has a build table](crate::Membership::has_build_table) go there; its copy stays as it is until
 ///   the join, which is one transaction: a reader sees the old copy or the new one.
-/// - Each lane has parked keys of its own. A mark forgets those of every member that it does not call
-///   live; the join makes the side lane's the main lane's.
+/// - Each track has parked keys of its own. A mark forgets those of every member that it does not call
+///   live; the join makes the side track's the main track's.
+/// - A [`Lane`](crate::Lane) has a checkpoint of its own. Its [`Progress::from`] is the route's, and
+///   the rows are refused when the route stands elsewhere, when the lane is ahead of it, or when
+///   somebody else has claimed the lanes since. After [`lanes`](Self::lanes) the main track's sink
+///   is refused as well once somebody else has claimed them.
 /// - [`Rows::parks`] is noted with the rows: visible together or not at all.
 /// - [`SinkError::Data`] names its change. Only when a rule is looked at by the commit alone it may
 ///   not; asked again with [`Rows::at_once`], it does. It takes back the whole open transaction, and
@@ -78,7 +82,7 @@ pub trait Sink: Send {
     /// memory of it. Forgets a half-applied transaction. May be called again after an error.
     async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError>;
 
-    /// Every key that this lane has set aside in the target. Asked after [`wants`](Self::wants).
+    /// Every key that this track has set aside in the target. Asked after [`wants`](Self::wants).
     async fn parked(&mut self) -> Result<Vec<Parked>, SinkError>;
     /// As [`wants`](Self::wants), and holds the checkpoint: until the next apply committed, or the
     /// sink was asked again or dropped, nobody else moves it. For mending a copy beside the route
@@ -95,19 +99,26 @@ pub trait Sink: Send {
     /// Whether a subscription's table is missing or has no rows.
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError>;
 
-    /// Remembers what became of members, and of the side lane's checkpoint, in one transaction. For
-    /// the main lane; refused as [`SinkError::Checkpoint`] when its checkpoint is not where the mark
+    /// Remembers what became of members, and of the side track's checkpoint, in one transaction. For
+    /// the main track; refused as [`SinkError::Checkpoint`] when its checkpoint is not where the mark
     /// says. Not cancel safe.
     async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError>;
 
     /// Makes the build tables of copies that are built [`Again`](crate::Membership::Again), with the
     /// rows that the copies have, each as a whole or not at all; those that are there stay as they
-    /// are. For the side lane, before its first apply. Not cancel safe.
+    /// are. For the side track, before its first apply. Not cancel safe.
     async fn seed(&mut self, shapes: &[Arc<Shape>]) -> Result<(), SinkError>;
 
-    /// Ends a side lane in one transaction: every build table's rows become its copy's rows, the
-    /// building members are live, the side lane's checkpoint goes and the route's is set. For the
-    /// side lane; refused as [`SinkError::Checkpoint`] when one of the two is not where it should
+    /// Claims the route's lanes for sinks with the claim in the answer, and tells where they stand,
+    /// after every lane's transaction that was about to commit. Where none is ahead of the route's
+    /// checkpoint there are `count` lanes afterwards, and with one there are none. Where one is, they
+    /// are those that there were: somebody has to bring the route as far and ask again. For the main
+    /// track. Not cancel safe.
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError>;
+
+    /// Ends a side track in one transaction: every build table's rows become its copy's rows, the
+    /// building members are live, the side track's checkpoint goes, so do lanes, and the route's is
+    /// set. For the side track; refused as [`SinkError::Checkpoint`] when one of the two is not where it should
     /// be. Rows and columns that are the same already are not touched, so grants, views, references
     /// and the subscriber's own columns stay. Not cancel safe.
     async fn join(&mut self, join: &Join) -> Result<(), SinkError>;

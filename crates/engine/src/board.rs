@@ -217,6 +217,8 @@ impl Board {
             lag_ms,
             applied_events: state.applied_events,
             parked: entry.desks().map(|d| d.shelf().count() as u64).sum(),
+            lanes: entry.lanes,
+            whole: entry.lanes <= 1,
             subscriptions: subscriptions(entry),
             error: condition.trouble.as_ref().map(|t| t.line()),
             trouble: condition.trouble,

@@ -1,8 +1,8 @@
 //! Deliver: one route, from the log into a sink, whole transactions at a time. It takes whatever is
 //! waiting, so batches are one transaction when idle and thousands under load.
 //!
-//! A route's live subscriptions move in its main lane. One that is new, or has to be built anew,
-//! moves in a side lane until it has come as far, and then joins the others.
+//! A route's live subscriptions move in its main track, in several lanes when that is asked for. One that is new, or has to be built anew,
+//! moves in a side track until it has come as far, and then joins the others.
 
 mod anew;
 mod desk;
@@ -10,6 +10,7 @@ mod ends;
 mod enroll;
 mod heal;
 mod junction;
+mod lanes;
 mod narrow;
 mod park;
 mod piece;
@@ -28,6 +29,7 @@ pub(crate) use ends::position_at;
 use ends::whole_until;
 pub(crate) use enroll::{Rebuild, Rebuilding, ends_at};
 use junction::Junction;
+use lanes::Split;
 use narrow::Window;
 use park::Parking;
 use rowcast_core::{
@@ -77,6 +79,8 @@ pub(crate) struct Deliver {
     pub(crate) route: RouteId,
     pub(crate) database: Arc<dyn Database>,
     pub(crate) spec: SinkSpec,
+    /// How many transactions of the target may share a piece of the log.
+    pub(crate) lanes: u16,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
     /// What is being built beside the live subscriptions.
@@ -95,6 +99,10 @@ impl Deliver {
     /// Delivers until told to stop. Returns an error only for a defect of ours.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
         let name = format!("route {}", self.route);
+        if self.lanes > 1 {
+            let (from, lanes) = (&self.route.from, self.lanes);
+            tracing::info!("{name}: {lanes} lanes: a transaction of {from} may be seen in parts");
+        }
         let mut sink = self.database.sink(self.spec.clone());
         let mut backoff = Backoff::default();
         let (mut asked, mut patience) = (Vec::new(), Backoff::default());
@@ -117,7 +125,7 @@ impl Deliver {
         }
     }
 
-    /// Both lanes, from what the target says of them until one of them ends: then everything is
+    /// Both tracks, from what the target says of them until one of them ends: then everything is
     /// looked at anew.
     async fn once(
         &self,
@@ -155,7 +163,7 @@ impl Deliver {
                 ended
             };
             let side = async {
-                let ended = this.side_lane(&mut enrolled, patience, &junction, &here).await;
+                let ended = this.side_track(&mut enrolled, patience, &junction, &here).await;
                 here.cancel();
                 ended
             };
@@ -176,7 +184,7 @@ impl Deliver {
         }
     }
 
-    /// The lane of the live subscriptions. Without any, the side lane has the route for itself.
+    /// The track of the live subscriptions. Without any, the side track has the route for itself.
     async fn main(
         &self,
         name: &str,
@@ -188,46 +196,48 @@ impl Deliver {
     ) -> Result<(), Trouble> {
         let log = start.log;
         let mut asks = self.desk.open().await;
-        let mut lane = Lane::new((self, &self.desk), sink, start, live.to_vec());
-        lane.publish();
+        let mut track = Track::new((self, &self.desk), sink, start, live.to_vec());
+        track.split = Split::new(self.lanes);
+        track.publish();
         at_work(name, &self.state, backoff);
         if live.is_empty() {
             here.cancelled().await;
             return Ok(());
         }
         loop {
-            if let Some(rest) = lane.rest_until.take() {
+            track.claim_lanes().await?;
+            if let Some(rest) = track.rest_until.take() {
                 here.run_until_cancelled(tokio::time::sleep_until(rest)).await;
             }
-            if junction.is_asked() && lane.is_whole() {
-                lane.store().await?;
-                if !junction.hold(lane.at, here).await {
+            if junction.is_asked() && track.is_whole() {
+                track.store().await?;
+                if !junction.hold(track.at, here).await {
                     return Ok(());
                 }
             }
-            lane.heal_due().await?;
-            let due = lane.next_due();
-            let idle = !lane.open;
-            let read = self.log.read(&self.route.from, lane.at, self.share.get());
+            track.heal_due().await?;
+            let due = track.next_due();
+            let idle = track.is_between();
+            let read = self.log.read(&self.route.from, track.at, self.share.get());
             let chunk = tokio::select! {
-                () = here.cancelled() => return lane.store().await,
-                () = junction.asked(), if lane.is_whole() => continue,
+                () = here.cancelled() => return track.store().await,
+                () = junction.asked(), if track.is_whole() => continue,
                 () = due => continue,
                 Some(ask) = asks.recv(), if idle => {
-                    lane.answer(ask).await?;
+                    track.answer(ask).await?;
                     continue;
                 }
                 () = tokio::time::sleep(UNSTORED_WITHIN) => {
-                    lane.store().await?;
+                    track.store().await?;
                     continue;
                 }
                 chunk = read => chunk?,
             };
-            match anew::first(&chunk, lane.at, live) {
-                None => lane.deliver(&chunk).await?,
-                Some(anew) => return lane.give_way(&chunk, anew, live, log).await,
+            match anew::first(&chunk, track.at, live) {
+                None => track.deliver(&chunk).await?,
+                Some(anew) => return track.give_way(&chunk, anew, live, log).await,
             }
-            junction.moved(lane.whole());
+            junction.moved(track.whole());
         }
     }
 }
@@ -268,19 +278,19 @@ impl Deliver {
     }
 }
 
-/// Where a lane begins.
+/// Where a track begins.
 struct Start<'a> {
     log: LogId,
     at: Offset,
     /// The source's position there, as the target has it.
     position: Option<Position>,
     tail: &'a Tail,
-    /// Something of what the lane moves is at the target, so that it needs every delete.
+    /// Something of what the track moves is at the target, so that it needs every delete.
     has_rows: bool,
 }
 
 /// A route's place: what is read, what is stored at the target, and what lies between.
-struct Lane<'a> {
+struct Track<'a> {
     deliver: &'a Deliver,
     sink: &'a mut dyn Sink,
     projection: Projection,
@@ -289,7 +299,7 @@ struct Lane<'a> {
     /// The checkpoint as the target has it, and since when.
     stored: Offset,
     stored_at: Instant,
-    /// From which offset on the log had every delete when this lane last read; `None` before a new
+    /// From which offset on the log had every delete when this track last read; `None` before a new
     /// copy has read anything.
     history: Option<Offset>,
     /// Let changes gather until then.
@@ -310,16 +320,17 @@ struct Lane<'a> {
     now: Vec<bool>,
     /// Which subscriptions may lack a row that a change leaves values out of.
     completes: Vec<bool>,
-    /// In a side lane, from which offset on each subscription takes events.
+    /// In a side track, from which offset on each subscription takes events.
     starts: Option<Vec<Offset>>,
     /// The position that belongs to `stored`.
     stored_position: Option<Position>,
     log: LogId,
     parking: Parking<'a>,
     window: Window,
+    split: Split,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> Track<'a> {
     fn new(
         (deliver, desk): (&'a Deliver, &'a Desk),
         sink: &'a mut dyn Sink,
@@ -352,6 +363,7 @@ impl<'a> Lane<'a> {
             log: start.log,
             parking: Parking::new(desk.shelf(), deliver.route.clone()),
             window: Window::default(),
+            split: Split::default(),
         }
     }
 
@@ -468,26 +480,6 @@ impl<'a> Lane<'a> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// What others wait for is what the main lane has applied.
-    fn publish(&mut self) {
-        let (at, changes) = (self.at, std::mem::take(&mut self.changes));
-        let main = self.starts.is_none();
-        self.deliver.state.send_if_modified(|s| {
-            s.applied_events += changes;
-            main && s.applied.replace(at) != Some(at)
-        });
-    }
-
-    /// The end of the last whole transaction that is applied, in the main lane.
-    fn whole(&self) -> Offset {
-        self.deliver.state.borrow().applied.unwrap_or(self.stored)
-    }
-
-    /// Whether the main lane stands between two transactions.
-    fn is_whole(&self) -> bool {
-        !self.open && self.whole() == self.at
     }
 }
 

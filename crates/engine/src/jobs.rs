@@ -83,6 +83,7 @@ impl Job for RouteJob {
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.spec.database, &other.spec.database)
             && self.spec.sink == other.spec.sink
+            && self.spec.lanes == other.spec.lanes
             && Arc::ptr_eq(&self.state, &other.state)
     }
 
@@ -94,6 +95,7 @@ impl Job for RouteJob {
             route: self.id().clone(),
             database: self.spec.database.clone(),
             spec: self.spec.sink.clone(),
+            lanes: self.spec.lanes,
             log: self.log.clone(),
             state: self.state.clone(),
             side: self.side.clone(),

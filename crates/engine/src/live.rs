@@ -32,6 +32,7 @@ pub(crate) struct PublisherEntry {
 pub(crate) struct RouteEntry {
     pub(crate) route: RouteId,
     pub(crate) entities: Vec<EntityName>,
+    pub(crate) lanes: u16,
     /// Entity, table and origin of each subscription.
     pub(crate) subscriptions: Vec<(EntityName, String, Origin)>,
     pub(crate) pause: Option<Pause>,
@@ -153,6 +154,7 @@ impl RouteEntry {
         Self {
             route: sink.route.clone(),
             entities: sink.subscriptions.iter().map(|s| s.entity.clone()).collect(),
+            lanes: wanted.spec.lanes,
             subscriptions: subscriptions.collect(),
             pause: wanted.pause.clone(),
             state,

@@ -42,6 +42,9 @@ pub struct RouteSpec {
     pub database: Arc<dyn Database>,
     /// What to write there.
     pub sink: SinkSpec,
+    /// How many transactions of the subscriber's database may share a piece of the log, by key; 1
+    /// keeps the publisher's transactions whole.
+    pub lanes: u16,
 }
 
 /// Everything a node is to do.

@@ -83,6 +83,11 @@ pub struct RouteStatus {
     pub applied_events: u64,
     /// Parked keys.
     pub parked: u64,
+    /// Transactions of the subscriber's database that may share a piece of the log, by key.
+    pub lanes: u16,
+    /// Whether the subscriber sees every transaction of the publisher whole; not so with several
+    /// lanes.
+    pub whole: bool,
     /// What is copied, and who asked for it.
     pub subscriptions: Vec<SubscriptionStatus>,
     /// Why it waits, on one line.

@@ -3,9 +3,10 @@
 use crate::node::{Publisher, RouteSpec};
 use crate::retain::Retain;
 use rowcast_core::{
-    ByteSize, Catalog, Database, Entry, Lane, Origin, Pause, RouteId, ServiceName, SinkSpec,
-    SourceSpec,
+    ByteSize, Catalog, Database, Entry, Origin, Pause, RouteId, ServiceName, SinkSpec, SourceSpec,
+    Track,
 };
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Service {
     pub source: Option<SourceSpec>,
     /// What its database may keep for us.
     pub retain: Retain,
+    /// Lanes of its routes, by publisher; 1 where nothing is said.
+    pub lanes: BTreeMap<ServiceName, u16>,
     /// Give up the history the log follows and begin a new one, with new snapshots; once.
     pub afresh: bool,
 }
@@ -74,8 +77,9 @@ fn route(from: &Service, to: &Service, catalog: &Catalog) -> Option<WantedRoute>
     }
     let pause = catalog.pauses.get(&route).cloned();
     let subscriptions = entries.iter().map(|e| e.subscription.clone()).collect();
-    let sink = SinkSpec { route, subscriptions, lane: Lane::Main };
-    let spec = RouteSpec { database: to.database.clone(), sink };
+    let sink = SinkSpec { route, subscriptions, track: Track::Main };
+    let lanes = to.lanes.get(&from.name).copied().unwrap_or(1);
+    let spec = RouteSpec { database: to.database.clone(), sink, lanes };
     Some(WantedRoute { spec, origins: entries.iter().map(|e| e.origin).collect(), pause })
 }
 

@@ -9,6 +9,7 @@ mod engine {
     mod deliver;
     mod faults;
     mod following;
+    mod lanes;
     mod parking;
     mod replay;
     mod retain;

@@ -106,7 +106,7 @@ struct Told {
 #[serde(default, deny_unknown_fields)]
 struct Again {
     /// To the copies of which entities; of all if unset or empty.
-    #[schema(value_type = Vec<words::EntityRef>)]
+    #[schema(value_type = Vec<words::Entity>)]
     entities: Vec<String>,
     /// From where on: `beginning` if unset, an offset, or a position of the source's.
     #[schema(value_type = Option<words::Start>)]

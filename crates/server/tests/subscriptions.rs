@@ -46,6 +46,7 @@ impl Answers {
             database: Arc::new(database.clone()),
             source,
             retain: Default::default(),
+            lanes: Default::default(),
             afresh: false,
         };
         let services =

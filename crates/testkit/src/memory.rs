@@ -12,9 +12,9 @@ mod view;
 use async_trait::async_trait;
 use row::{pack, schema};
 use rowcast_core::{
-    Batch, BatchBuilder, Checkpoint, CopyView, Database, DatabaseError, EntityName, Epoch, Finding,
-    LogId, Member, Op, Parked, Point, Position, Retained, RouteId, Schema, ServiceName, Shape,
-    Sink, SinkSpec, Snapshot, Source, SourceError, SourceSpec, SourceView, Start, Table,
+    Batch, BatchBuilder, Checkpoint, Claim, CopyView, Database, DatabaseError, EntityName, Epoch,
+    Finding, LogId, Member, Op, Parked, Point, Position, Retained, RouteId, Schema, ServiceName,
+    Shape, Sink, SinkSpec, Snapshot, Source, SourceError, SourceSpec, SourceView, Start, Table,
 };
 use sink::MemorySink;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -66,11 +66,14 @@ struct Inner {
     tables: BTreeMap<String, Content>,
     history: Vec<Vec<Write>>,
     checkpoints: HashMap<String, (LogId, Checkpoint)>,
+    /// Who claimed a route's lanes last, by route; and how many claims there were.
+    claims: HashMap<String, Claim>,
+    claimed: u64,
     /// By route and table.
     members: BTreeMap<(String, String), Member>,
     source_faults: VecDeque<Fault>,
     sink_faults: VecDeque<Fault>,
-    /// By route and lane, table and key.
+    /// By route and track, table and key.
     parked: BTreeMap<(String, String, Vec<u8>), Parked>,
     /// Rows whose value begins with this do not fit.
     refused: Option<String>,

@@ -13,8 +13,10 @@ pub use feed::*;
 pub use filter::*;
 pub use parking::*;
 mod hold;
+mod lanes;
 
 pub use hold::*;
+pub use lanes::*;
 
 pub use crate::source_suite::Cell;
 use rowcast_core::Database;
@@ -39,6 +41,20 @@ pub trait SinkHarness: Send + Sync {
 
     /// The columns of all rows as text, `None` for NULL. No rows where there is no table.
     async fn rows(&self, table: &str, columns: &[&str]) -> Vec<Vec<Cell>>;
+}
+
+/// Makes one test of every check of lanes, for databases that take several writers at once; as
+/// [`sink_suite!`](crate::sink_suite!).
+#[macro_export]
+macro_rules! lane_suite {
+    ($fresh:expr) => {
+        $crate::sink_suite!(@tests $fresh;
+            lanes_write_at_once_and_keep_their_places,
+            a_lane_out_of_place_writes_nothing,
+            lanes_have_one_owner,
+            a_mend_waits_for_lanes,
+        );
+    };
 }
 
 /// Makes one test of every check, over a harness that `$fresh` makes: an async expression with an

@@ -113,7 +113,15 @@ async fn look_at_sink(route: &PlannedRoute, schemas: &Schemas) -> Vec<Finding> {
         }
     }
     findings.extend(route.database.check_sink(&route.sink, &shapes).await);
+    findings.extend((route.lanes > 1).then(|| in_lanes(route)));
     findings
+}
+
+/// What several lanes give up.
+fn in_lanes(route: &PlannedRoute) -> Finding {
+    let (id, lanes) = (&route.sink.route, route.lanes);
+    let what = format!("{lanes} lanes: a transaction of {} may be seen in parts", id.from);
+    Finding::new(Severity::Good, id.to_string(), what, "")
 }
 
 /// A shape that was made for one entity alone speaks of that entity's subscriptions; say which one

@@ -24,7 +24,7 @@ pub(crate) async fn check(args: cli::Check, file: &Path, output: Output) -> Resu
         if mistakes { failure.with_exit(Exit::No) } else { failure }
     })?;
     output.warnings(&loaded);
-    let plan = &loaded.plan;
+    let plan = &loaded.plan.with_run_time().await.map_err(|e| Failure::of(&e))?;
     let mut sections = look(plan, args.timeout).await;
     if args.fix {
         let fixed = fix(plan, &sections, output).await?;

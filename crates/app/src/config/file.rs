@@ -2,6 +2,7 @@
 //! fit together.
 
 use crate::config::filter::filter;
+use crate::config::from::{self, RouteFrom};
 use crate::config::log;
 use crate::config::mask::{self, MaskedField};
 use crate::config::problem::{Located, Place};
@@ -45,6 +46,8 @@ pub(crate) struct Service {
     pub(crate) publish: Vec<Publish>,
     /// Its interest in others' entities.
     pub(crate) subscribe: Vec<Subscribe>,
+    /// `[service.NAME.from.PUBLISHER]`: how its routes deliver.
+    pub(crate) from: Vec<RouteFrom>,
 }
 
 /// `[service.NAME.publish.ENTITY]`: a public contract.
@@ -133,8 +136,9 @@ impl Service {
         for (of, section) in at.sections("subscribe", reader) {
             subscribe.extend(Subscribe::read(&of, section, reader));
         }
+        let from = from::read(&mut at, reader);
         at.finish(reader);
-        Self { name, database, mask_key, retain, publish, subscribe }
+        Self { name, database, mask_key, retain, publish, subscribe, from }
     }
 }
 

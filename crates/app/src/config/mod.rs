@@ -3,6 +3,7 @@
 mod expand;
 mod file;
 mod filter;
+mod from;
 mod log;
 mod mask;
 mod plan;

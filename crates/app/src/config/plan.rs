@@ -6,11 +6,13 @@ use crate::config::secret::Secret;
 use crate::config::server::TlsFiles;
 use crate::databases;
 use rowcast_core::{
-    ByteSize, Database, Lane, Publish, RouteId, ServiceName, SinkSpec, SourceSpec, Subscription,
+    ByteSize, Database, Entry, Origin, Publish, Registry, RegistryError, RouteId, ServiceName,
+    SinkSpec, SourceSpec, Subscription, Track,
 };
 use rowcast_engine::Retain;
 use rowcast_server::Grant;
-use rowcast_store::LogConfig;
+use rowcast_store::{LogConfig, SqliteRegistry};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,12 +32,16 @@ pub(crate) struct PlannedService {
     pub(crate) source: Option<SourceSpec>,
     /// What its database may keep for us.
     pub(crate) retain: Retain,
+    /// Lanes of its routes, by publisher, where there is more than one.
+    pub(crate) lanes: BTreeMap<ServiceName, u16>,
 }
 
 /// All subscriptions of one service to another.
 pub(crate) struct PlannedRoute {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) sink: SinkSpec,
+    /// Transactions of the subscriber's database that may share a piece of the log.
+    pub(crate) lanes: u16,
 }
 
 /// Everything to be done.
@@ -79,6 +85,7 @@ impl Plan {
                         url: address.value.clone(),
                         source: source(service),
                         retain: service.retain,
+                        lanes: service.lanes(),
                     });
                 }
                 Err(wrong) => problems.error(&address.at, wrong.message, wrong.help),
@@ -89,6 +96,46 @@ impl Plan {
         let tls = config.server.tls.as_ref().map(|tls| tls.files(base));
         let grants = config.server.grants();
         Self { data, services, routes, listen, grants, tls, log: config.log }
+    }
+
+    /// The subscription map's file.
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.data.join("registry.db")
+    }
+
+    /// Adds what was subscribed to while an instance ran, as far as the file's services go.
+    pub(crate) async fn with_run_time(mut self) -> Result<Self, RegistryError> {
+        let path = self.registry();
+        if !path.exists() {
+            return Ok(self);
+        }
+        let place = path.display().to_string();
+        let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
+        let registry =
+            opening.map_err(|e| RegistryError::Unusable { place, source: e.into() })??;
+        let (_, catalog) = registry.load().await?;
+        for entry in catalog.entries.into_iter().filter(|e| e.origin == Origin::RunTime) {
+            self.add(entry);
+        }
+        Ok(self)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let Some(service) = self.service(&entry.to) else { return };
+        let (route, database) = (entry.route(), service.database.clone());
+        let lanes = service.lanes.get(&entry.from).copied().unwrap_or(1);
+        let subscription = entry.subscription;
+        if let Some(known) = self.routes.iter_mut().find(|r| r.sink.route == route) {
+            let all = &mut known.sink.subscriptions;
+            let (entity, into) = (&subscription.entity, &subscription.into);
+            // What stands in the file too, by now, is the file's.
+            if !all.iter().any(|s| s.entity == *entity && s.into == *into) {
+                all.push(subscription);
+            }
+        } else {
+            let sink = SinkSpec { route, subscriptions: vec![subscription], track: Track::Main };
+            self.routes.push(PlannedRoute { database, sink, lanes });
+        }
     }
 
     /// The service with this name.
@@ -136,8 +183,9 @@ fn routes_to(to: &Service, config: &Config, database: &Arc<dyn Database>) -> Vec
             .collect();
         if !subscriptions.is_empty() {
             let route = RouteId { from: from.clone(), to: to.name.value.clone() };
-            let sink = SinkSpec { route, subscriptions, lane: Lane::Main };
-            routes.push(PlannedRoute { database: database.clone(), sink });
+            let sink = SinkSpec { route, subscriptions, track: Track::Main };
+            let lanes = to.lanes().get(from).copied().unwrap_or(1);
+            routes.push(PlannedRoute { database: database.clone(), sink, lanes });
         }
     }
     routes

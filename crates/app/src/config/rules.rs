@@ -13,6 +13,7 @@ impl Config {
         self.server.check(names, problems);
         for service in &self.services {
             service.check(self, problems);
+            service.check_from(self, problems);
         }
         self.check_names(problems);
         self.check_databases(problems);

@@ -196,3 +196,26 @@ fn a_mistake_in_a_filter_is_shown_at_its_place_in_the_file() {
     assert!(shown.contains("`x` is not supported in a filter"), "{shown}");
     assert!(shown.contains("where = \"id = 1 AND \\u0078(1)\"\n   |         ^^^^"), "{shown}");
 }
+
+#[test]
+fn lanes_belong_to_a_route_and_need_a_database_with_several_writers() {
+    let with = |lanes: &str| format!("{GOOD}\n[service.order.from.customer]\nlanes = {lanes}\n");
+    let postgres = |lanes| with(lanes).replace("sqlite:orders.db", "postgres://localhost/orders");
+    let plan = load_text(&postgres("4")).unwrap().plan;
+    assert_eq!((plan.routes[0].lanes, plan.services[1].lanes.len()), (4, 1));
+    assert_eq!(load_text(&with("1")).unwrap().plan.routes[0].lanes, 1);
+    assert_eq!(load_text(GOOD).unwrap().plan.routes[0].lanes, 1);
+    for (text, said) in [
+        (postgres("17"), "must be from 1 to 16"),
+        (postgres("0"), "must be from 1 to 16"),
+        (postgres("-1"), "must be from 1 to 16"),
+        (postgres("\"4\""), "must be a whole number, not a text"),
+        (with("2"), "a SQLite file has one writer at a time"),
+        (postgres("2").replace("from.customer", "from.custmer"), "no service `custmer` publishes"),
+        (postgres("2").replace("lanes =", "lane ="), "did you mean `lanes`?"),
+    ] {
+        let seen = seen(&text);
+        assert!(seen.contains(said), "{said} in\n{seen}");
+        assert!(seen.contains('^'), "{seen}");
+    }
+}

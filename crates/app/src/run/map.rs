@@ -39,7 +39,7 @@ impl Map {
         resnapshot: &[ServiceName],
         log: Arc<dyn EventLog>,
     ) -> Result<Self, Failure> {
-        let path = plan.data.join("registry.db");
+        let path = plan.registry();
         let opening = tokio::task::spawn_blocking(move || SqliteRegistry::open(path)).await;
         let opened =
             opening.map_err(|e| Failure::new("the registry was not opened", "").because(&e))?;
@@ -50,6 +50,7 @@ impl Map {
             database: s.database.clone(),
             source: s.source.clone(),
             retain: s.retain,
+            lanes: s.lanes.clone(),
             afresh: resnapshot.contains(&s.name),
         });
         Ok(Self {
@@ -120,7 +121,8 @@ impl Map {
                 let database =
                     known.map_or_else(|| service.database.clone(), |s| s.database.clone());
                 let (source, retain) = (service.source.clone(), service.retain);
-                Service { name, database, source, retain, afresh: false }
+                let lanes = service.lanes.clone();
+                Service { name, database, source, retain, lanes, afresh: false }
             });
         let services: Services = Arc::new(services.collect());
         let routes = plan.routes.len();

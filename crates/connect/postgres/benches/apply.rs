@@ -59,7 +59,7 @@ impl Feed {
             from: Default::default(),
         };
         let route = format!("bench:r{run}").parse()?;
-        let spec = SinkSpec { route, subscriptions: vec![subscription], lane: Default::default() };
+        let spec = SinkSpec { route, subscriptions: vec![subscription], track: Default::default() };
         let projection = Projection::new(
             spec.route.from.clone(),
             spec.route.to.clone(),

@@ -13,6 +13,7 @@ mod encode;
 mod ensure;
 mod errors;
 mod fit;
+mod lanes;
 mod member;
 mod merge;
 mod parked;
@@ -35,8 +36,8 @@ use async_trait::async_trait;
 use checkpoint::Place;
 use errors::Who;
 use rowcast_core::{
-    Checkpoint, Join, Lane, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink, SinkError,
-    SinkSpec,
+    Checkpoint, Claim, Join, Lanes, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink,
+    SinkError, SinkSpec, Track,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -52,6 +53,9 @@ const SESSION: &[(&str, &str)] = &[
     ("jit", "off"),
 ];
 
+/// A lane gives way to another writer of its rows: the route then writes them in one transaction.
+const LANE_LOCKS: (&str, &str) = ("lock_timeout", "300ms");
+
 /// How commits are written unless the address says otherwise.
 const ASYNC_COMMIT: &[(&str, &str)] = &[("synchronous_commit", "off")];
 
@@ -60,8 +64,10 @@ const ASYNC_COMMIT: &[(&str, &str)] = &[("synchronous_commit", "off")];
 pub struct PostgresSink {
     address: Address,
     who: Who,
-    lane: Lane,
-    writer: String,
+    track: Track,
+    writer: Claim,
+    /// How many lanes it has claimed.
+    claimed: u16,
     live: Option<Live>,
     /// Tables that refused `COPY`; outlives sessions.
     no_copy: HashSet<String>,
@@ -81,8 +87,12 @@ impl PostgresSink {
         Self {
             address,
             who: Who { route: spec.route },
-            lane: spec.lane,
-            writer: format!("{:016x}", rand::random::<u64>()),
+            track: spec.track,
+            writer: match spec.track {
+                Track::Lane(lane) => lane.claim,
+                Track::Main | Track::Side => Claim(rand::random()),
+            },
+            claimed: 0,
             live: None,
             no_copy: HashSet::new(),
         }
@@ -95,22 +105,28 @@ impl PostgresSink {
         // otherwise (`?options=-c%20synchronous_commit%3Don`) is obeyed.
         let asked = self.address.config().get_options().unwrap_or_default();
         let said = asked.contains("synchronous_commit");
-        let settings: Vec<_> =
+        let mut settings: Vec<_> =
             SESSION.iter().chain(ASYNC_COMMIT.iter().filter(|_| !said)).copied().collect();
+        if matches!(self.track, Track::Lane(_)) {
+            settings.push(LANE_LOCKS);
+        }
         let name = format!("rowcast {}", self.who.route);
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
         let route = self.who.route.clone();
-        let place = Place { route, lane: self.lane, log, writer: self.writer.clone() };
+        let claimed = if hold { 0 } else { self.claimed };
+        let writer = self.writer.to_string();
+        let place = Place { route, track: self.track, log, writer, claimed };
         let refused = |e| self.who.statement("preparing the checkpoint", e);
-        if hold {
-            session.batch_execute("BEGIN READ WRITE").await.map_err(refused)?;
-        }
-        let checkpoint = checkpoint::read(&session, &place, &self.who).await?;
+        let checkpoint = if hold {
+            lanes::hold(&session, &place, &self.who).await?
+        } else {
+            checkpoint::read(&session, &place, &self.who).await?
+        };
         session.batch_execute(&checkpoint::prepare(&place)).await.map_err(refused)?;
-        let builds = match self.lane {
-            Lane::Main => HashMap::new(),
-            Lane::Side => member::builds(&session, &place, &self.who).await?,
+        let builds = match self.track {
+            Track::Main | Track::Lane(_) => HashMap::new(),
+            Track::Side => member::builds(&session, &place, &self.who).await?,
         };
         let mut live = Live::new(session, place, checkpoint, self.who.clone());
         live.beside(builds);
@@ -179,6 +195,20 @@ impl Sink for PostgresSink {
             }
         }
         self.keep_if(seeded)
+    }
+
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError> {
+        let Some(live) = &mut self.live else {
+            return Err(self.who.unreachable("there is no session"));
+        };
+        self.claimed = 0;
+        let claimed = lanes::claim(live, count, self.writer, &self.who).await;
+        if claimed.is_ok() {
+            self.claimed = live.place.claimed;
+        } else {
+            self.live = None;
+        }
+        claimed
     }
 
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {

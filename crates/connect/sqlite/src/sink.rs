@@ -23,8 +23,8 @@ use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
 use rowcast_core::{
-    Checkpoint, Join, Lane, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Shape,
-    Sink, SinkError, SinkSpec,
+    Checkpoint, Join, Lanes, LogId, Mark, Offset, Parked, Progress, Roll, Rows, ServiceName, Shape,
+    Sink, SinkError, SinkSpec, Track,
 };
 use rusqlite::{Connection, Error};
 use std::path::PathBuf;
@@ -118,7 +118,7 @@ impl Sink for SqliteSink {
         let mark = mark.clone();
         let work = move |inner: &Inner, open: &Open| {
             let (c, route) = (&open.connection, &inner.spec.route);
-            inner.compare(open, Lane::Main, mark.at)?;
+            inner.compare(open, Track::Main, mark.at)?;
             let marked = member::mark(c, route, open.log, &mark);
             marked.map_err(|e| inner.refused("writing the members", e))
         };
@@ -134,11 +134,27 @@ impl Sink for SqliteSink {
         self.run(move |inner| inner.alone(work)).await
     }
 
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError> {
+        if count <= 1 {
+            return Ok(Lanes::default());
+        }
+        self.run(|inner| {
+            Err(SinkError::Setup {
+                service: inner.service.clone(),
+                what: "a SQLite file has one writer at a time, so lanes would wait for each other"
+                    .into(),
+                help: "take `lanes` out of the configuration".into(),
+                source: None,
+            })
+        })
+        .await
+    }
+
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
         let join = join.clone();
         let work = move |inner: &Inner, open: &Open| {
-            inner.compare(open, Lane::Main, join.from)?;
-            inner.compare(open, Lane::Side, join.next)?;
+            inner.compare(open, Track::Main, join.from)?;
+            inner.compare(open, Track::Side, join.next)?;
             member::join(&open.connection, &inner.spec.route, open.log, &join)
         };
         self.run(move |inner| inner.alone(work)).await
@@ -151,7 +167,7 @@ impl Inner {
     }
 
     fn key(&self) -> String {
-        member::key(&self.spec.route, self.spec.lane)
+        member::key(&self.spec.route, self.spec.track)
     }
 
     fn connected(&self) -> Result<&Open, SinkError> {
@@ -165,10 +181,10 @@ impl Inner {
         }
     }
 
-    /// Refuses when a lane's checkpoint is not where it should be.
-    fn compare(&self, open: &Open, lane: Lane, at: Offset) -> Result<(), SinkError> {
+    /// Refuses when a track's checkpoint is not where it should be.
+    fn compare(&self, open: &Open, track: Track, at: Offset) -> Result<(), SinkError> {
         let route = &self.spec.route;
-        let here = checkpoint::read(&open.connection, &member::key(route, lane));
+        let here = checkpoint::read(&open.connection, &member::key(route, track));
         let here = here.map_err(|e| self.refused("reading the checkpoint", e))?;
         let none = Checkpoint { next: Offset(0), position: None };
         let known = here.map_or(none, |(_, checkpoint)| checkpoint);
@@ -204,7 +220,7 @@ impl Inner {
             Some(_) => return Err(checkpoint::of_another_log(&self.spec.route)),
         };
         let mut targets = Targets::default();
-        if self.spec.lane == Lane::Side {
+        if self.spec.track == Track::Side {
             let kept = member::give_up_lost(&mut connection, &self.spec.route);
             kept.map_err(|e| self.refused("looking for build tables", e))?;
             let beside = member::beside(&connection, &self.spec.route);

@@ -1,6 +1,6 @@
 //! When an entity is read again: the live copy stays as it is, and a new one is built beside it.
 
-use super::Lane;
+use super::Track;
 use crate::trouble::Trouble;
 use rowcast_core::{
     Chunk, EntityName, LogId, Mark, Member, Membership, Offset, SideMark, Subscription,
@@ -9,7 +9,7 @@ use rowcast_core::{
 /// The first transaction of a chunk in which entities are read again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Anew {
-    /// Where it begins; no later than where the lane stands when it began before the chunk.
+    /// Where it begins; no later than where the track stands when it began before the chunk.
     begins: Offset,
     /// Which entities, and where their new reading begins.
     entities: Vec<(EntityName, Offset)>,
@@ -48,8 +48,8 @@ pub(super) fn first(chunk: &Chunk, at: Offset, live: &[Subscription]) -> Option<
     (!entities.is_empty()).then_some(Anew { begins, entities })
 }
 
-impl Lane<'_> {
-    /// Applies what comes before, and hands the subscriptions that are read again to the side lane.
+impl Track<'_> {
+    /// Applies what comes before, and hands the subscriptions that are read again to the side track.
     /// Everything is then looked at anew: others go on from here without them.
     pub(super) async fn give_way(
         &mut self,

@@ -47,19 +47,19 @@ impl Rebuild {
     }
 }
 
-/// A subscription that the side lane builds.
+/// A subscription that the side track builds.
 #[derive(Debug, Clone)]
 pub(super) struct Build {
     pub(super) subscription: Subscription,
     pub(super) member: Member,
 }
 
-/// Who moves in which lane.
+/// Who moves in which track.
 #[derive(Debug, Default)]
 pub(super) struct Enrolled {
     pub(super) live: Vec<Subscription>,
     pub(super) building: Vec<Build>,
-    /// Those that come after the side lane's present ones have joined, or that cannot be built.
+    /// Those that come after the side track's present ones have joined, or that cannot be built.
     pub(super) waiting: Vec<Build>,
     /// Why those that wait cannot be built.
     pub(super) stuck: Option<Trouble>,
@@ -186,7 +186,7 @@ impl Known<'_> {
 }
 
 impl Deliver {
-    /// Brings the target's roll up to the subscriptions, and begins a side lane for those that wait
+    /// Brings the target's roll up to the subscriptions, and begins a side track for those that wait
     /// when there is none.
     pub(super) async fn enroll(
         &self,
@@ -226,7 +226,7 @@ impl Deliver {
     }
 
     /// Takes live copies to which somebody wants a part of the log applied again out of the main
-    /// lane; only when no others are being built, whose lane stands somewhere else. What becomes of
+    /// track; only when no others are being built, whose track stands somewhere else. What becomes of
     /// every wish, in their order.
     async fn again(
         &self,

@@ -1,7 +1,7 @@
 //! Trying parked keys again: each in a transaction of its own, between the chunks, with the
 //! checkpoint where it is.
 
-use super::Lane;
+use super::Track;
 use super::desk::{Ask, Job, ParkOutcome};
 use super::park::Blame;
 use super::shelf::Id;
@@ -20,10 +20,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Keys that are dropped in one transaction.
 const DROPS_MAX: usize = 1_000;
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Waits until something parked is to be tried; for ever when nothing is.
     pub(super) fn next_due(&self) -> impl Future<Output = ()> + use<> {
-        let due = if self.open { None } else { self.parking.shelf.lock().next_due() };
+        let due = if self.is_between() { self.parking.shelf.lock().next_due() } else { None };
         async move {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -32,9 +32,9 @@ impl Lane<'_> {
         }
     }
 
-    /// Tries what is due, unless a transaction is open.
+    /// Tries what is due, unless something is under way.
     pub(super) async fn heal_due(&mut self) -> Result<(), Trouble> {
-        if self.open {
+        if !self.is_between() {
             return Ok(());
         }
         let due = self.parking.shelf.lock().due(Instant::now(), TRIES_MAX);

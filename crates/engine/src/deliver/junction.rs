@@ -1,5 +1,5 @@
-//! Where a side lane joins the main one: the side lane asks, the main lane stops at a whole
-//! transaction and waits, the side lane comes as far.
+//! Where a side track joins the main one: the side track asks, the main track stops at a whole
+//! transaction and waits, the side track comes as far.
 
 use rowcast_core::Offset;
 use tokio::sync::watch;
@@ -7,19 +7,19 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// The end of the last whole transaction that the main lane has applied.
+    /// The end of the last whole transaction that the main track has applied.
     place: Offset,
-    /// The main lane stands there, has stored it, and waits.
+    /// The main track stands there, has stored it, and waits.
     held: bool,
-    /// The side lane wants it to.
+    /// The side track wants it to.
     asked: bool,
 }
 
-/// What the two lanes of a route know of each other.
+/// What the two tracks of a route know of each other.
 #[derive(Debug)]
 pub(super) struct Junction {
     state: watch::Sender<State>,
-    /// The main lane has nothing to move: the side lane goes where it likes.
+    /// The main track has nothing to move: the side track goes where it likes.
     pub(super) free: bool,
 }
 
@@ -29,32 +29,32 @@ impl Junction {
         Self { state: watch::Sender::new(state), free }
     }
 
-    /// The end of the last whole transaction that the main lane has applied.
+    /// The end of the last whole transaction that the main track has applied.
     pub(super) fn place(&self) -> Offset {
         self.state.borrow().place
     }
 
-    /// The main lane came this far.
+    /// The main track came this far.
     pub(super) fn moved(&self, place: Offset) {
         self.state.send_if_modified(|s| std::mem::replace(&mut s.place, place) != place);
     }
 
-    /// Waits until the main lane is no longer at `place`. Cancel safe.
+    /// Waits until the main track is no longer at `place`. Cancel safe.
     pub(super) async fn moved_from(&self, place: Offset) {
         self.wait(|s| s.place != place).await;
     }
 
-    /// Whether the side lane wants the main one to wait.
+    /// Whether the side track wants the main one to wait.
     pub(super) fn is_asked(&self) -> bool {
         self.state.borrow().asked
     }
 
-    /// Waits for the side lane's wish. Cancel safe.
+    /// Waits for the side track's wish. Cancel safe.
     pub(super) async fn asked(&self) {
         self.wait(|s| s.asked).await;
     }
 
-    /// The main lane waits at `place`, which its target has stored. `false` when the route is looked
+    /// The main track waits at `place`, which its target has stored. `false` when the route is looked
     /// at anew, `true` when the wish was taken back.
     pub(super) async fn hold(&self, place: Offset, here: &CancellationToken) -> bool {
         self.state.send_modify(|s| (s.place, s.held) = (place, true));
@@ -63,7 +63,7 @@ impl Junction {
         released && !here.is_cancelled()
     }
 
-    /// Asks the main lane to wait; its place once it does. Cancel safe, but then
+    /// Asks the main track to wait; its place once it does. Cancel safe, but then
     /// [`release`](Self::release) it.
     pub(super) async fn ask(&self) -> Offset {
         self.state.send_modify(|s| s.asked = true);
@@ -71,7 +71,7 @@ impl Junction {
         self.place()
     }
 
-    /// The main lane may go on.
+    /// The main track may go on.
     pub(super) fn release(&self) {
         self.state.send_if_modified(|s| std::mem::take(&mut s.asked));
     }

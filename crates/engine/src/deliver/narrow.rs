@@ -13,6 +13,8 @@ const WIDE: usize = 1 << 16;
 pub(super) enum Part {
     /// It is applied.
     Applied,
+    /// Some lanes have applied their part of it: the rest is left.
+    Torn,
     /// A change does not fit; its offset, when it is known and can be set aside.
     Unfit { offset: Option<Offset>, error: SinkError },
 }
@@ -29,6 +31,11 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn at_once(&self) -> bool {
         self.at_once
+    }
+
+    /// Whether nothing went wrong lately.
+    pub(super) fn is_wide(&self) -> bool {
+        self.transactions.is_none() && !self.at_once
     }
 
     /// Where to stop, and whether a transaction ends there.

@@ -7,7 +7,7 @@
 use super::shelf::{Id, Keys, Shelf};
 use rowcast_core::{
     Change, ChangeOp, Code, Malformed, Narrow, Offset, ParkEdit, Parked, Pending, PendingOp,
-    RouteId, Row, Rows, SchemaId, SinkError, Stored, key_of, key_shown,
+    RouteId, Row, Rows, SchemaId, SinkError, Stored, key_shown,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -183,7 +183,7 @@ impl<'a> Parking<'a> {
         }
         let offset = offset(batches, change);
         let mut key = Vec::new();
-        identity(rows, change, &mut key).ok()?;
+        rows.key(change, &mut key).ok()?;
         let found = self.suspects.entry((rows.shape(change).into.clone(), key)).or_default();
         if found.iter().any(|(known, _)| *known == offset) {
             return None;
@@ -209,28 +209,6 @@ fn edit((table, key): &Id, state: Option<&Arc<Parked>>) -> ParkEdit {
 fn offset(batches: &[Stored], change: &Change) -> Offset {
     let stored = batches.get(change.batch as usize);
     stored.map_or_else(Offset::default, |s| s.offset(change.event as usize))
-}
-
-/// Where the key's values stand in the source's row.
-fn key_sources(rows: &Rows, change: &Change) -> Vec<usize> {
-    let shape = rows.shape(change);
-    shape.key.iter().map(|&k| shape.columns[k].source).collect()
-}
-
-/// The row that says a change's key, and the one that says the rest of it.
-fn keyed<'r>(rows: &'r Rows, change: &Change) -> (Row<'r>, Row<'r>) {
-    match change.op {
-        // A row that no longer concerns the subscriber goes without a word of its own key.
-        ChangeOp::Delete => (rows.before(change), rows.after(change)),
-        ChangeOp::Rekey => (rows.after(change), rows.before(change)),
-        _ => (rows.after(change), Row(&[])),
-    }
-}
-
-/// The identity of the key that a change leaves behind.
-fn identity(rows: &Rows, change: &Change, into: &mut Vec<u8>) -> Result<(), Malformed> {
-    let (row, or) = keyed(rows, change);
-    key_of(row, or, &key_sources(rows, change), into)
 }
 
 /// One walk over the changes of an attempt.
@@ -298,7 +276,7 @@ impl Walk<'_, '_> {
 
     fn row(&mut self, change: Change, kept: &mut Vec<Change>) -> Result<(), Malformed> {
         let mut key = std::mem::take(&mut self.key);
-        identity(&self.rows, &change, &mut key)?;
+        self.rows.key(&change, &mut key)?;
         let table = self.rows.shape(&change).into.clone();
         let whole = change.op != ChangeOp::Patch;
         if whole {
@@ -322,7 +300,7 @@ impl Walk<'_, '_> {
 
     fn delete(&mut self, change: Change, kept: &mut Vec<Change>) -> Result<(), Malformed> {
         let mut key = Vec::new();
-        identity(&self.rows, &change, &mut key)?;
+        self.rows.key(&change, &mut key)?;
         let table = self.rows.shape(&change).into.clone();
         let parked = self.state(&table, &key);
         if let Some(blame) = self.blame(&table, &key, &change) {
@@ -352,9 +330,9 @@ impl Walk<'_, '_> {
 
     fn rekey(&mut self, change: Change, kept: &mut Vec<Change>) -> Result<(), Malformed> {
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        identity(&self.rows, &change, &mut new)?;
+        self.rows.key(&change, &mut new)?;
         let gone = Change { op: ChangeOp::Delete, ..change };
-        identity(&self.rows, &gone, &mut old)?;
+        self.rows.key(&gone, &mut old)?;
         let table = self.rows.shape(&change).into.clone();
         self.retaken(&table, &new)?;
         if let Some(parked) = self.state(&table, &old) {
@@ -458,8 +436,8 @@ impl Walk<'_, '_> {
     }
 
     fn shown(&self, change: &Change) -> Result<String, Malformed> {
-        let (row, or) = keyed(&self.rows, change);
-        key_shown(row, or, &key_sources(&self.rows, change))
+        let (row, or) = self.rows.keyed(change);
+        key_shown(row, or, &self.rows.key_sources(change))
     }
 
     /// What is left to do when this change does not go to the target.

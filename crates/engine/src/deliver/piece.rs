@@ -1,12 +1,12 @@
 //! Applying what was read, piece by piece, around what does not fit.
 
 use super::narrow::Part;
-use super::{Lane, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
+use super::{Track, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
 use crate::trouble::Trouble;
 use rowcast_core::{EntityName, Offset, Rows, SinkError, Stored};
 use std::collections::HashSet;
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Applies the events from `at` to `end`. Without `commit` they stay invisible at the target
     /// until a later piece commits. A row that does not fit is found and set aside, and the rest is
     /// applied; when that took back earlier pieces, `at` stands at the stored checkpoint afterwards.
@@ -21,6 +21,7 @@ impl Lane<'_> {
             let was_open = self.open;
             match self.part(batches, goal, whole).await? {
                 Part::Applied => self.window.widen(),
+                Part::Torn => {}
                 Part::Unfit { offset, error } => {
                     let place = (self.at, goal, whole);
                     self.window.narrow(batches, place, (offset, was_open), error)?;
@@ -48,10 +49,16 @@ impl Lane<'_> {
         let nothing = rows.changes.is_empty() && rows.parks.is_empty();
         let quiet = nothing && !news && !(commit && self.open);
         self.position = Some(position);
-        let recent =
-            end.0 - self.stored.0 < UNSTORED_MAX && self.stored_at.elapsed() < UNSTORED_WITHIN;
+        // What makes lanes level is stored at once.
+        let recent = self.split.is_level(self.stored)
+            && end.0 - self.stored.0 < UNSTORED_MAX
+            && self.stored_at.elapsed() < UNSTORED_WITHIN;
         if quiet && (!commit || recent) {
             self.at = end;
+        } else if let Some(part) = self.in_lanes(&rows, (end, commit), position).await? {
+            if matches!(part, Part::Torn) {
+                return Ok(part);
+            }
         } else {
             match self.apply(&rows, end, position, commit).await {
                 Err(Trouble::Sink(error @ SinkError::Data { .. })) => {
@@ -82,6 +89,7 @@ impl Lane<'_> {
         };
         let mut rows = self.projection.rows(batches, self.at, end, settling)?;
         self.skip(batches, &mut rows);
+        self.skip_applied(batches, &mut rows)?;
         Ok(self.parking.set_aside(rows, batches)?)
     }
 
@@ -120,5 +128,30 @@ impl Lane<'_> {
     fn begin_again(&mut self) {
         (self.at, self.position, self.open) = (self.stored, self.stored_position, false);
         self.prepared.clear();
+    }
+
+    /// What others wait for is what the main track has applied.
+    pub(super) fn publish(&mut self) {
+        let (at, changes) = (self.at, std::mem::take(&mut self.changes));
+        let main = self.starts.is_none();
+        self.deliver.state.send_if_modified(|s| {
+            s.applied_events += changes;
+            main && s.applied.replace(at) != Some(at)
+        });
+    }
+
+    /// The end of the last whole transaction that is applied, in the main track.
+    pub(super) fn whole(&self) -> Offset {
+        self.deliver.state.borrow().applied.unwrap_or(self.stored)
+    }
+
+    /// Whether nothing is under way at the target: no open transaction, no lane ahead of the others.
+    pub(super) fn is_between(&self) -> bool {
+        !self.open && self.split.is_level(self.at)
+    }
+
+    /// Whether the main track stands between two transactions.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_between() && self.whole() == self.at
     }
 }

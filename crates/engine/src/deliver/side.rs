@@ -1,30 +1,30 @@
-//! The side lane: builds subscriptions from the log while the live ones go on, and joins them when it
+//! The side track: builds subscriptions from the log while the live ones go on, and joins them when it
 //! has come as far.
 //!
 //! Nobody relies on what is being built, so it may be stored at any batch; P4 holds from the join on.
 
 use super::enroll::{Build, Enrolled};
 use super::junction::Junction;
-use super::{Deliver, Lane, Start, anew};
+use super::{Deliver, Start, Track, anew};
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Chunk, EntityName, Join, Lane as Which, LogError, Membership, Offset, Op, Projection,
-    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail,
+    ByteSize, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
+    Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which,
 };
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Events between the lanes for which the main one is asked to wait.
+/// Events between the tracks for which the main one is asked to wait.
 const NEAR_EVENTS: u64 = 1000;
-/// How often that doubles for a side lane that has been all the way and does not get nearer: in the
-/// end the main lane waits for as long as it takes.
+/// How often that doubles for a side track that has been all the way and does not get nearer: in the
+/// end the main track waits for as long as it takes.
 const DOUBLED_EVERY: Duration = Duration::from_secs(10);
 
-/// What others may see of a side lane.
+/// What others may see of a side track.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SideState {
     pub(crate) condition: Condition,
@@ -54,7 +54,7 @@ impl SideState {
 
 impl Deliver {
     /// Builds until the subscriptions have joined, or the route is looked at anew for another reason.
-    pub(super) async fn side_lane(
+    pub(super) async fn side_track(
         &self,
         enrolled: &mut Enrolled,
         patience: &mut Backoff,
@@ -75,7 +75,7 @@ impl Deliver {
             here.cancelled().await;
             return Ok(());
         }
-        let spec = SinkSpec { lane: Which::Side, ..self.spec.clone() };
+        let spec = SinkSpec { track: Which::Side, ..self.spec.clone() };
         let mut sink = self.database.sink(spec);
         loop {
             let build = Building { deliver: self, junction, here, builds: &enrolled.building };
@@ -98,7 +98,7 @@ impl Deliver {
     }
 }
 
-/// One try of a side lane.
+/// One try of a side track.
 struct Building<'a> {
     deliver: &'a Deliver,
     junction: &'a Junction,
@@ -139,35 +139,35 @@ impl Building<'_> {
         let desk = &self.deliver.side_desk;
         desk.load(sink.parked().await?);
         let mut asks = desk.open().await;
-        let mut lane = Lane::new((self.deliver, desk), sink, start, subscriptions);
-        lane.projection = lane.projection.growing();
-        lane.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
-        lane.completes = self.builds.iter().map(Build::has_rows).collect();
+        let mut track = Track::new((self.deliver, desk), sink, start, subscriptions);
+        track.projection = track.projection.growing();
+        track.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
+        track.completes = self.builds.iter().map(Build::has_rows).collect();
         at_work(name, &self.deliver.side, backoff);
         let mut pace = Pace { all_the_way: self.end(&tail), since: None };
         loop {
-            lane.heal_due().await?;
-            self.deliver.side.send_modify(|s| s.at = Some(lane.at));
+            track.heal_due().await?;
+            self.deliver.side.send_modify(|s| s.at = Some(track.at));
             let limit = (!self.junction.free).then(|| self.junction.place());
             let tail = self.tail().await?;
-            if self.is_near(lane.at, limit, &tail, &mut pace).await?
-                && self.joined(&mut lane).await?
+            if self.is_near(track.at, limit, &tail, &mut pace).await?
+                && self.joined(&mut track).await?
             {
                 return Ok(());
             }
             self.junction.release();
-            let limited = limit.filter(|limit| lane.at >= *limit);
-            let due = lane.next_due();
+            let limited = limit.filter(|limit| track.at >= *limit);
+            let due = track.next_due();
             tokio::select! {
                 () = self.here.cancelled() => return Ok(()),
-                Some(ask) = asks.recv() => lane.answer(ask).await?,
+                Some(ask) = asks.recv() => track.answer(ask).await?,
                 () = due => {}
-                chunk = self.more(lane.at, limited) => {
+                chunk = self.more(track.at, limited) => {
                     if let Some(chunk) = chunk? {
-                        if self.is_read_again(&chunk, lane.at) {
+                        if self.is_read_again(&chunk, track.at) {
                             return Ok(());
                         }
-                        lane.build(&chunk, limit).await?;
+                        track.build(&chunk, limit).await?;
                     }
                 }
             }
@@ -178,7 +178,7 @@ impl Building<'_> {
         Ok(self.deliver.log.tail(&self.deliver.route.from).await?)
     }
 
-    /// What comes next; nothing when the main lane had to go on first, and has.
+    /// What comes next; nothing when the main track had to go on first, and has.
     async fn more(&self, at: Offset, limited: Option<Offset>) -> Result<Option<Chunk>, LogError> {
         match limited {
             Some(limit) => {
@@ -189,13 +189,13 @@ impl Building<'_> {
         }
     }
 
-    /// The main lane may hold as much at the same time.
+    /// The main track may hold as much at the same time.
     async fn read(&self, at: Offset) -> Result<Chunk, LogError> {
         let max = ByteSize((self.deliver.share.get().0 / 2).max(1));
         self.deliver.log.read(&self.deliver.route.from, at, max).await
     }
 
-    /// Where the lane has to get to at present.
+    /// Where the track has to get to at present.
     fn end(&self, tail: &Tail) -> Offset {
         if self.junction.free { tail.next } else { self.junction.place() }
     }
@@ -206,7 +206,7 @@ impl Building<'_> {
         whole.all(|b| tail.complete_from(&b.member.entity).is_some_and(|c| c <= at))
     }
 
-    /// Whether it pays to have the main lane wait.
+    /// Whether it pays to have the main track wait.
     async fn is_near(
         &self,
         at: Offset,
@@ -219,24 +219,24 @@ impl Building<'_> {
             return Ok(false);
         }
         if let Some(limit) = limit {
-            // The main lane may have to come again to where the side lane was already.
+            // The main track may have to come again to where the side track was already.
             return Ok(at <= limit);
         }
         let whole = self.deliver.place(at).await?.is_some_and(|(_, whole)| whole);
         Ok(whole && at >= self.junction.place())
     }
 
-    /// Joins at the place where the main lane waits; `false` when it turns out that the copies are
+    /// Joins at the place where the main track waits; `false` when it turns out that the copies are
     /// not whole there.
-    async fn joined(&self, lane: &mut Lane<'_>) -> Result<bool, Trouble> {
+    async fn joined(&self, track: &mut Track<'_>) -> Result<bool, Trouble> {
         let Some(held) = self.held().await else { return Ok(true) };
-        let next = if self.junction.free { lane.at } else { held };
-        while lane.at < next {
-            let chunk = self.read(lane.at).await?;
-            if self.is_read_again(&chunk, lane.at) {
+        let next = if self.junction.free { track.at } else { held };
+        while track.at < next {
+            let chunk = self.read(track.at).await?;
+            if self.is_read_again(&chunk, track.at) {
                 return Ok(true);
             }
-            lane.build(&chunk, Some(next)).await?;
+            track.build(&chunk, Some(next)).await?;
         }
         // Asked only now: an entity may have been read again in the last distance.
         let tail = self.tail().await?;
@@ -245,13 +245,13 @@ impl Building<'_> {
         }
         let Some((position, _)) = self.deliver.place(next).await? else { return Ok(false) };
         let shapes = self.shapes(&tail)?;
-        if lane.stored < next || self.builds.iter().any(Build::has_rows) {
+        if track.stored < next || self.builds.iter().any(Build::has_rows) {
             // Nothing may have come for a copy since it began; its table is made all the same.
             let used = |shape: &Arc<Shape>| ShapeUse { shape: shape.clone(), settling: false };
             let rows = Rows { shapes: shapes.iter().map(used).collect(), ..Rows::default() };
-            lane.apply(&rows, next, position, true).await?;
+            track.apply(&rows, next, position, true).await?;
         }
-        lane.sink.join(&Join { from: held, next, position, shapes }).await?;
+        track.sink.join(&Join { from: held, next, position, shapes }).await?;
         tracing::info!(
             "route {}: {} joined at offset {next}",
             self.deliver.route,
@@ -268,7 +268,7 @@ impl Building<'_> {
         anew::first(chunk, at, &seen.collect::<Vec<_>>()).is_some()
     }
 
-    /// The checkpoint of a main lane that waits; `None` when everything is looked at anew.
+    /// The checkpoint of a main track that waits; `None` when everything is looked at anew.
     async fn held(&self) -> Option<Offset> {
         if self.junction.free {
             return Some(self.junction.place());
@@ -291,9 +291,9 @@ impl Building<'_> {
 
 /// How near is near.
 struct Pace {
-    /// The end when the lane began.
+    /// The end when the track began.
     all_the_way: Offset,
-    /// When the lane had come that far.
+    /// When the track had come that far.
     since: Option<Instant>,
 }
 
@@ -308,7 +308,7 @@ impl Pace {
     }
 }
 
-impl Lane<'_> {
+impl Track<'_> {
     /// Applies a chunk up to `limit`, whatever transactions it cuts.
     async fn build(&mut self, chunk: &Chunk, limit: Option<Offset>) -> Result<(), Trouble> {
         self.follow_history(chunk)?;
@@ -319,7 +319,7 @@ impl Lane<'_> {
         self.whole_rows(&chunk.batches, end, true).await
     }
 
-    /// Leaves out what is none of a subscription's business: in a side lane what comes before its
+    /// Leaves out what is none of a subscription's business: in a side track what comes before its
     /// start, and rows that were there before the moment at which it begins.
     pub(super) fn skip(&self, batches: &[Stored], rows: &mut Rows) {
         if self.starts.is_none() && !self.now.contains(&true) {

@@ -5,8 +5,8 @@ use crate::refusal::{Refusal, UNCHANGED};
 use crate::replay::not_from;
 use crate::wanted::{Service, Services};
 use rowcast_core::{
-    Begin, Catalog, Diagnose, EntityRef, Entry, EventLog, Lane, ProjectError, Projection, Schema,
-    ServiceName, Severity, SinkSpec, advice, parse_path, plain_path,
+    Begin, Catalog, Diagnose, EntityRef, Entry, EventLog, ProjectError, Projection, Schema,
+    ServiceName, Severity, SinkSpec, Track, advice, parse_path, plain_path,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(super) async fn look(
         };
         unfit(e.to_string(), help)
     })?;
-    let spec = SinkSpec { route: entry.route(), subscriptions, lane: Lane::Main };
+    let spec = SinkSpec { route: entry.route(), subscriptions, track: Track::Main };
     let found = tokio::time::timeout(LOOK, to.database.check_sink(&spec, &shapes)).await;
     let found = found.map_err(|_| Refusal::Late { service: entry.to.clone(), waited: LOOK })?;
     match found.into_iter().find(|f| f.severity == Severity::Error) {

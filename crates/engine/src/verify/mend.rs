@@ -33,7 +33,7 @@ impl Verify {
         compared: &mut Compared,
     ) -> Result<(), Stop> {
         let spec = SinkSpec {
-            lane: Default::default(),
+            track: Default::default(),
             route: self.sink.route.clone(),
             subscriptions: vec![compared.copy.subscription.clone()],
         };

@@ -184,7 +184,7 @@ async fn what_cannot_be_built_does_not_stop_what_is_live() {
     world.takes[0] = &["customer", "order"];
     let node = world.run();
     for key in 0..50 {
-        // The side lane's writes fail as well as the main lane's now and then.
+        // The side track's writes fail as well as the main track's now and then.
         world.subscribers[0].sink_faults(&[Fault::NeedOperator]);
         world.publisher.commit(&[Write::put("customer", key, "x"), Write::put("order", key, "x")]);
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -227,14 +227,13 @@ async fn changing(seed: u64) {
                 _ => {}
             }
             node = world.run_as(afresh);
-        } else if restart == 4 {
-            // Nobody may be there to answer.
-            let route = route(0);
-            let wish = node.board.replay(&route, vec![], Begin::Beginning);
-            let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;
-        } else if restart == 6 {
+        } else if restart == 4 || restart == 6 {
             let next = world.log.tail(&"shop".parse().unwrap()).await.unwrap().next;
-            let from = Begin::Offset(Offset(random.random_range(0..=next.0)));
+            let from = match restart {
+                4 => Begin::Beginning,
+                _ => Begin::Offset(Offset(random.random_range(0..=next.0))),
+            };
+            // Nobody may be there to answer.
             let route = route(0);
             let wish = node.board.replay(&route, vec![], from);
             let _ = tokio::time::timeout(Duration::from_millis(100), wish).await;

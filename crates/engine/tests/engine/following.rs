@@ -30,6 +30,7 @@ pub(crate) fn town() -> Town {
     };
     let mut all = vec![Service {
         retain: Default::default(),
+        lanes: Default::default(),
         name: "shop".parse().unwrap(),
         database: Arc::new(publisher.clone()),
         source: Some(SourceSpec {
@@ -43,6 +44,7 @@ pub(crate) fn town() -> Town {
     let subscribers: BTreeMap<_, _> = names.map(|n| (n, MemoryDatabase::new())).into();
     all.extend(subscribers.iter().map(|(name, database)| Service {
         retain: Default::default(),
+        lanes: Default::default(),
         name: name.parse().unwrap(),
         database: Arc::new(database.clone()),
         source: None,

@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) retain: Retain,
     /// Where each subscriber's copies begin; at the beginning when nothing is said.
     pub(crate) begins: Vec<Begin>,
+    /// Of every route.
+    pub(crate) lanes: u16,
 }
 
 pub(crate) struct Running {
@@ -40,6 +42,7 @@ pub(crate) fn world(subscribers: usize) -> World {
         takes: vec![&ENTITIES; subscribers],
         retain: Retain::default(),
         begins: Vec::new(),
+        lanes: 1,
     }
 }
 
@@ -80,8 +83,9 @@ impl World {
             sink: SinkSpec {
                 route: route(i),
                 subscriptions: self.takes[i].iter().map(|e| subscription(i, e)).collect(),
-                lane: Default::default(),
+                track: Default::default(),
             },
+            lanes: self.lanes,
         });
         NodeSpec {
             publishers: vec![publisher],

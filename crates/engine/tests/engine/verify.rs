@@ -76,7 +76,7 @@ fn verify(publisher: &MemoryDatabase, subscriber: &MemoryDatabase, repair: bool)
         },
         subscriber: Arc::new(subscriber.clone()),
         sink: SinkSpec {
-            lane: Default::default(),
+            track: Default::default(),
             route: route(0),
             subscriptions: vec![subscription],
         },

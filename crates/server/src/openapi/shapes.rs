@@ -104,6 +104,10 @@ pub(crate) struct RouteStatus {
     applied_events: u64,
     /// Parked keys.
     parked: u64,
+    /// Transactions of the subscriber's database that may share a piece of the log, by key.
+    lanes: u16,
+    /// Whether the subscriber sees every transaction of the publisher whole; not so with several lanes.
+    whole: bool,
     /// What it carries.
     subscriptions: Vec<SubscriptionStatus>,
     /// Copies that are being built beside the live ones.

@@ -82,10 +82,11 @@ impl Setup {
         let route = |to: &str, entities: &[&str]| RouteSpec {
             database: Arc::new(self.subscriber.clone()),
             sink: SinkSpec {
-                lane: Default::default(),
+                track: Default::default(),
                 route: format!("shop:{to}").parse().unwrap(),
                 subscriptions: entities.iter().map(subscription).collect(),
             },
+            lanes: 1,
         };
         Node::new(NodeSpec {
             publishers: vec![Publisher {

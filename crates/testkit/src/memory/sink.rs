@@ -1,23 +1,34 @@
 //! The sink of a memory database.
 
 use super::row::read;
-use super::{Content, Fault, MemoryDatabase};
+use super::{Content, Fault, Inner, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    ChangeOp, Checkpoint, Join, Lane, LeftOut, LogId, Mark, Member, Membership, Offset, ParkEdit,
-    Parked, Progress, Roll, Rows, Shape, SideMark, Sink, SinkError, SinkSpec,
+    ChangeOp, Checkpoint, Claim, Join, Lane, Lanes, LeftOut, LogId, Mark, Member, Membership,
+    Offset, ParkEdit, Parked, Progress, Roll, Rows, Shape, SideMark, Sink, SinkError, SinkSpec,
+    Track,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Tables = BTreeMap<String, Content>;
 
+/// What an open transaction has written so far, to the tables that it wrote to, and noted.
+#[derive(Default)]
+struct Open {
+    tables: Tables,
+    /// Which rows of them: others may write others meanwhile.
+    touched: BTreeSet<(String, i64)>,
+    parks: Vec<ParkEdit>,
+}
+
 pub(super) struct MemorySink {
     database: MemoryDatabase,
     spec: SinkSpec,
     log: Option<LogId>,
-    /// What an open transaction has written so far, to the tables that it wrote to, and noted.
-    open: Option<(Tables, Vec<ParkEdit>)>,
+    open: Option<Open>,
+    /// The claim on the route's lanes, once this sink has made one.
+    claim: Option<Claim>,
     /// Tables whose rows go beside them.
     beside: BTreeSet<String>,
 }
@@ -29,13 +40,14 @@ fn build(into: &str) -> String {
 
 impl MemorySink {
     pub(super) fn new(database: MemoryDatabase, spec: SinkSpec) -> Self {
-        Self { database, spec, log: None, open: None, beside: BTreeSet::new() }
+        Self { database, spec, log: None, open: None, claim: None, beside: BTreeSet::new() }
     }
 
-    fn lane(&self, lane: Lane) -> String {
-        match lane {
-            Lane::Main => self.spec.route.to_string(),
-            Lane::Side => format!("{} (side)", self.spec.route),
+    fn track(&self, track: Track) -> String {
+        match track {
+            Track::Main => self.spec.route.to_string(),
+            Track::Side => format!("{} (side)", self.spec.route),
+            Track::Lane(l) => format!("{} (lane {:02}/{})", self.spec.route, l.index, l.of),
         }
     }
 
@@ -69,9 +81,9 @@ impl MemorySink {
         if fault == Fault::LoseAnswer { Err(self.error(fault)) } else { Ok(()) }
     }
 
-    fn compare(&self, lane: Lane, from: Offset) -> Result<(), SinkError> {
+    fn compare(&self, track: Track, from: Offset) -> Result<(), SinkError> {
         let log = self.log.expect("a sink is asked what it wants before it writes");
-        let found = self.database.lock().checkpoints.get(&self.lane(lane)).copied();
+        let found = self.database.lock().checkpoints.get(&self.track(track)).copied();
         let what = match found {
             Some((l, at)) if l == log && at.next == from => return Ok(()),
             Some((_, at)) => format!("it is {} and not {from}", at.next),
@@ -79,6 +91,31 @@ impl MemorySink {
         };
         let route = self.spec.route.clone();
         Err(SinkError::Checkpoint { route, what, help: String::new() })
+    }
+
+    /// Refuses when somebody else has claimed the lanes since.
+    fn compare_claim(&self) -> Result<(), SinkError> {
+        let ours = match self.spec.track {
+            Track::Main => self.claim,
+            Track::Side => None,
+            Track::Lane(lane) => Some(lane.claim),
+        };
+        let route = self.spec.route.clone();
+        let claimed = self.database.lock().claims.get(&self.track(Track::Main)).copied();
+        if ours.is_none() || ours == claimed {
+            return Ok(());
+        }
+        let what = "somebody else has claimed its lanes".into();
+        Err(SinkError::Checkpoint { route, what, help: String::new() })
+    }
+
+    /// The lanes of the route, with their names, in order.
+    fn lanes_there(&self, inner: &Inner) -> Vec<(String, LogId, Offset)> {
+        let prefix = format!("{} (lane ", self.spec.route);
+        let ours = inner.checkpoints.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let mut lanes: Vec<_> = ours.map(|(n, (log, at))| (n.clone(), *log, at.next)).collect();
+        lanes.sort_by(|a, b| a.0.cmp(&b.0));
+        lanes
     }
 
     /// Writes the rows, and tells what does not fit and is left out. When it may not be, the first
@@ -146,24 +183,26 @@ impl Sink for MemorySink {
         self.open = None;
         self.log = Some(log);
         let none = Checkpoint { next: Offset(0), position: None };
-        let lane = self.lane(self.spec.lane);
+        let track = self.track(self.spec.track);
         let found = {
             let mut inner = self.database.lock();
-            match self.spec.lane {
-                Lane::Main => inner.checkpoints.entry(lane).or_insert((log, none)).1,
-                Lane::Side => inner.checkpoints.get(&lane).map_or(none, |(_, at)| *at),
+            match self.spec.track {
+                Track::Main => inner.checkpoints.entry(track).or_insert((log, none)).1,
+                Track::Side | Track::Lane(_) => {
+                    inner.checkpoints.get(&track).map_or(none, |(_, at)| *at)
+                }
             }
         };
         let members = self.roll().await?.members;
         let beside = members.into_iter().filter(|m| m.state.has_build_table());
-        self.beside = beside.filter(|_| self.spec.lane == Lane::Side).map(|m| m.into).collect();
+        self.beside = beside.filter(|_| self.spec.track == Track::Side).map(|m| m.into).collect();
         Ok(found)
     }
 
     async fn parked(&mut self) -> Result<Vec<Parked>, SinkError> {
-        let lane = self.lane(self.spec.lane);
+        let track = self.track(self.spec.track);
         let inner = self.database.lock();
-        let ours = inner.parked.iter().filter(|((l, ..), _)| *l == lane);
+        let ours = inner.parked.iter().filter(|((l, ..), _)| *l == track);
         Ok(ours.map(|(_, parked)| parked.clone()).collect())
     }
 
@@ -174,31 +213,49 @@ impl Sink for MemorySink {
 
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
         let fault = self.fault().await?;
-        let (mut tables, mut parks) = self.open.take().unwrap_or_default();
-        let left = self.write(rows, &mut tables)?;
+        let mut open = self.open.take().unwrap_or_default();
+        let left = self.write(rows, &mut open.tables)?;
+        let lane = matches!(self.spec.track, Track::Lane(_));
+        for change in rows.changes.iter().filter(|_| lane) {
+            let key = read(rows.found_by(change)).0;
+            open.touched.insert((rows.shape(change).into.clone(), key));
+        }
         if !left.is_empty() {
-            self.open = Some((tables, parks));
+            self.open = Some(open);
             return Err(left.into_error());
         }
-        parks.extend(rows.parks.iter().cloned());
+        open.parks.extend(rows.parks.iter().cloned());
         if !progress.commit {
-            self.open = Some((tables, parks));
+            self.open = Some(open);
             return Ok(());
         }
-        self.compare(self.spec.lane, progress.from)?;
+        let Open { mut tables, touched, parks } = open;
+        self.compare_claim()?;
+        self.compare(if lane { Track::Main } else { self.spec.track }, progress.from)?;
         let mut inner = self.database.lock();
-        let stored = inner.checkpoints.get_mut(&self.lane(self.spec.lane)).expect("just compared");
+        let stored =
+            inner.checkpoints.get_mut(&self.track(self.spec.track)).expect("just compared");
+        assert!(!lane || stored.1.next <= progress.from, "a lane that is ahead writes nothing");
         stored.1 = Checkpoint { next: progress.next, position: Some(progress.position) };
-        inner.tables.append(&mut tables);
-        let lane = self.lane(self.spec.lane);
+        if lane {
+            for (into, key) in touched {
+                let value = tables.get(&into).and_then(|t| t.get(&key)).cloned();
+                let table = inner.tables.entry(into).or_default();
+                table.remove(&key);
+                table.extend(value.map(|v| (key, v)));
+            }
+        } else {
+            inner.tables.append(&mut tables);
+        }
+        let track = self.track(self.spec.track);
         for edit in parks {
             match edit {
                 ParkEdit::Put(p) => {
-                    let id = (lane.clone(), p.table.clone(), p.key.clone());
+                    let id = (track.clone(), p.table.clone(), p.key.clone());
                     inner.parked.insert(id, Parked::clone(&p));
                 }
                 ParkEdit::Remove { table, key } => {
-                    inner.parked.remove(&(lane.clone(), table, key));
+                    inner.parked.remove(&(track.clone(), table, key));
                 }
             }
         }
@@ -208,10 +265,10 @@ impl Sink for MemorySink {
     }
 
     async fn roll(&mut self) -> Result<Roll, SinkError> {
-        let route = self.lane(Lane::Main);
+        let route = self.track(Track::Main);
         let inner = self.database.lock();
         let ours = inner.members.iter().filter(|((r, _), _)| *r == route);
-        let side = inner.checkpoints.get(&self.lane(Lane::Side)).map(|(_, at)| at.next);
+        let side = inner.checkpoints.get(&self.track(Track::Side)).map(|(_, at)| at.next);
         Ok(Roll { members: ours.map(|(_, m)| m.clone()).collect(), side })
     }
 
@@ -221,9 +278,9 @@ impl Sink for MemorySink {
 
     async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
         let fault = self.fault().await?;
-        self.compare(Lane::Main, mark.at)?;
+        self.compare(Track::Main, mark.at)?;
         let log = self.log.expect("just compared");
-        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        let (route, side) = (self.track(Track::Main), self.track(Track::Side));
         let mut inner = self.database.lock();
         for member in &mark.members {
             let name = (route.clone(), member.into.clone());
@@ -232,8 +289,8 @@ impl Sink for MemorySink {
                 inner.tables.remove(&build(&member.into));
             }
             if member.state != Membership::Live {
-                let lanes = [&route, &side];
-                inner.parked.retain(|(l, into, _), _| !lanes.contains(&l) || *into != member.into);
+                let tracks = [&route, &side];
+                inner.parked.retain(|(l, into, _), _| !tracks.contains(&l) || *into != member.into);
             }
             inner.members.insert(name, member.clone());
         }
@@ -260,15 +317,50 @@ impl Sink for MemorySink {
         self.answer(fault)
     }
 
+    async fn lanes(&mut self, count: u16) -> Result<Lanes, SinkError> {
+        let fault = self.fault().await?;
+        let log = self.log.expect("a sink is asked what it wants before its lanes");
+        let route = self.track(Track::Main);
+        let lanes = {
+            let mut inner = self.database.lock();
+            let (_, at) = inner.checkpoints[&route];
+            inner.claimed += 1;
+            let claim = Claim(inner.claimed);
+            inner.claims.insert(route.clone(), claim);
+            self.claim = Some(claim);
+            let there = self.lanes_there(&inner);
+            let ours = |l: &&(String, LogId, Offset)| l.1 == log;
+            let ahead = there.iter().filter(ours).any(|(_, _, next)| *next > at.next);
+            if ahead {
+                Lanes { claim, places: there.iter().map(|(_, _, next)| *next).collect() }
+            } else {
+                for (name, ..) in &there {
+                    inner.checkpoints.remove(name);
+                }
+                let of = if count > 1 { count } else { 0 };
+                for index in 0..of {
+                    let name = self.track(Track::Lane(Lane { index, of, claim }));
+                    inner.checkpoints.insert(name, (log, at));
+                }
+                Lanes { claim, places: vec![at.next; usize::from(of)] }
+            }
+        };
+        self.answer(fault)?;
+        Ok(lanes)
+    }
+
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
         let fault = self.fault().await?;
-        self.compare(Lane::Main, join.from)?;
-        self.compare(Lane::Side, join.next)?;
-        let (route, side) = (self.lane(Lane::Main), self.lane(Lane::Side));
+        self.compare(Track::Main, join.from)?;
+        self.compare(Track::Side, join.next)?;
+        let (route, side) = (self.track(Track::Main), self.track(Track::Side));
         let mut inner = self.database.lock();
         let checkpoint = inner.checkpoints.get_mut(&route).expect("just compared");
         checkpoint.1 = Checkpoint { next: join.next, position: Some(join.position) };
         inner.checkpoints.remove(&side);
+        for (name, ..) in self.lanes_there(&inner) {
+            inner.checkpoints.remove(&name);
+        }
         let all = std::mem::take(&mut inner.parked).into_iter();
         let joined = |l: String| if l == side { route.clone() } else { l };
         inner.parked = all.map(|((l, into, key), p)| ((joined(l), into, key), p)).collect();

@@ -8,6 +8,7 @@ use rowcast_core::{
     Schema, Shape, SinkError, SourceError, SourceSpec, SourceView,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 fn set(rows: &Content) -> RowSet {
     let mut set = RowSet::new();
@@ -76,9 +77,22 @@ impl MemoryCopies {
 #[async_trait]
 impl CopyView for MemoryCopies {
     async fn look(&mut self) -> Result<Option<(LogId, Checkpoint)>, SinkError> {
-        let inner = self.database.lock();
-        self.tables = inner.tables.clone();
-        Ok(inner.checkpoints.get(&self.route.to_string()).copied())
+        // Lanes that are ahead are level again after the route's next step.
+        loop {
+            let seen = {
+                let inner = self.database.lock();
+                self.tables = inner.tables.clone();
+                let route = inner.checkpoints.get(&self.route.to_string()).copied();
+                let prefix = format!("{} (lane ", self.route);
+                let mut lanes = inner.checkpoints.iter().filter(|(n, _)| n.starts_with(&prefix));
+                let mut ahead = |at: Checkpoint| lanes.any(|(_, (_, lane))| lane.next > at.next);
+                (!route.is_some_and(|(_, at)| ahead(at))).then_some(route)
+            };
+            match seen {
+                Some(route) => return Ok(route),
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
     }
 
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError> {

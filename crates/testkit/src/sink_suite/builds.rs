@@ -1,11 +1,11 @@
-//! Checks of members, side lanes and joins.
+//! Checks of members, side tracks and joins.
 
 use super::Word::{Is, Null};
 use super::feed::{Feed, all, cells, create, customer, delete, read, schema, truncate, update};
 use super::{Cell, SinkHarness};
 use rowcast_core::{
-    Fields, Join, Lane, Mark, Member, Membership, Offset, Point, Position, Projection, Roll,
-    SideMark, SinkError, Subscription,
+    Fields, Join, Mark, Member, Membership, Offset, Point, Position, Projection, Roll, SideMark,
+    SinkError, Subscription, Track,
 };
 
 fn member(feed: &Feed<'_>, subscription: &Subscription, state: Membership) -> Member {
@@ -25,7 +25,7 @@ async fn mark(feed: &mut Feed<'_>, members: Vec<Member>, side: SideMark) {
     marked.unwrap_or_else(|e| panic!("a sink marks: {e:?}"));
 }
 
-/// A route that is live with rows 1, 2 and 3, and a side lane that is to build it once more.
+/// A route that is live with rows 1, 2 and 3, and a side track that is to build it once more.
 async fn rebuilt<'a>(
     harness: &'a dyn SinkHarness,
     subscription: &Subscription,
@@ -41,7 +41,7 @@ async fn rebuilt<'a>(
     mark(&mut main, vec![live.clone()], SideMark::Leave).await;
     let beside = Member { state: Membership::Beside, ..live };
     mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
-    let side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    let side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
     (main, side)
 }
 
@@ -56,7 +56,7 @@ fn joining(main: &Feed<'_>, side: &Feed<'_>, subscription: &Subscription) -> Joi
 async fn join(main: &mut Feed<'_>, side: &mut Feed<'_>, subscription: &Subscription) {
     let join = joining(main, side, subscription);
     let joined = side.sink.join(&join).await;
-    joined.unwrap_or_else(|e| panic!("a side lane joins: {e:?}"));
+    joined.unwrap_or_else(|e| panic!("a side track joins: {e:?}"));
     let found = main.reconnect().await;
     assert_eq!((found.next, found.position), (join.next, Some(join.position)));
 }
@@ -65,7 +65,7 @@ async fn roll(feed: &mut Feed<'_>) -> Roll {
     feed.sink.roll().await.unwrap_or_else(|e| panic!("a sink tells its roll: {e:?}"))
 }
 
-/// A target remembers what became of every copy, and where its side lane stands.
+/// A target remembers what became of every copy, and where its side track stands.
 pub async fn a_target_remembers_its_members(harness: &dyn SinkHarness) {
     let subscription = all(harness);
     let mut feed = Feed::connect(harness, subscription.clone()).await;
@@ -137,7 +137,7 @@ pub async fn a_first_copy_is_built_in_its_own_table(harness: &dyn SinkHarness) {
     let mut main = Feed::connect(harness, subscription.clone()).await;
     let direct = member(&main, &subscription, Membership::Direct);
     mark(&mut main, vec![direct], SideMark::Open(Offset(0))).await;
-    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    let mut side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
     side.apply(&[read([Is("1"), Is("a"), Null])]).await;
     assert_eq!(main.rows(&["id"]).await, cells(&[&[Some("1")]]));
     join(&mut main, &mut side, &subscription).await;
@@ -145,7 +145,7 @@ pub async fn a_first_copy_is_built_in_its_own_table(harness: &dyn SinkHarness) {
     assert_eq!(main.rows(&["id"]).await, cells(&[&[Some("1")], &[Some("2")]]));
 }
 
-/// Neither lane's work is lost to a writer that knows an older place of the other.
+/// Neither track's work is lost to a writer that knows an older place of the other.
 pub async fn marks_and_joins_compare_the_checkpoints(harness: &dyn SinkHarness) {
     let subscription = all(harness);
     let (mut main, mut side) = rebuilt(harness, &subscription).await;
@@ -201,7 +201,7 @@ pub async fn a_copy_that_is_built_again_begins_with_its_rows(harness: &dyn SinkH
     harness.execute(&["ALTER TABLE copy ADD COLUMN mine TEXT", "UPDATE copy SET mine = 'm'"]).await;
     let again = member(&main, &subscription, Membership::Again);
     mark(&mut main, vec![again], SideMark::Open(Offset(0))).await;
-    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    let mut side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
     let shapes = joining(&main, &side, &subscription).shapes;
     for _ in 0..2 {
         let seeded = side.sink.seed(&shapes).await;
@@ -254,7 +254,7 @@ pub async fn a_swap_brings_columns_that_the_copy_lacks(harness: &dyn SinkHarness
     let before = Subscription { fields: named(&["id", "name"]), ..all(harness) };
     let (mut main, _) = rebuilt(harness, &before).await;
     let after = Subscription { fields: named(&["id", "credit", "city"]), ..before };
-    let mut side = Feed::connect_lane(harness, after.clone(), Lane::Side).await;
+    let mut side = Feed::connect_track(harness, after.clone(), Track::Side).await;
     // The city came later: what is older has what the source filled in.
     side.apply(&[read([Is("1"), Is("a"), Is("1")])]).await;
     side.schema = customer(&[("city", Some("here"))]);
@@ -268,7 +268,7 @@ pub async fn a_swap_brings_columns_that_the_copy_lacks(harness: &dyn SinkHarness
     assert_eq!(found, rows.map(<[Cell]>::to_vec));
 }
 
-/// A build table that somebody drops takes no row of the copy with it: the side lane has nothing any
+/// A build table that somebody drops takes no row of the copy with it: the side track has nothing any
 /// more, and what it was to build is built once more.
 pub async fn a_build_table_that_is_dropped_is_not_swapped_in(harness: &dyn SinkHarness) {
     let subscription = all(harness);
@@ -287,7 +287,7 @@ pub async fn a_build_table_that_is_dropped_is_not_swapped_in(harness: &dyn SinkH
     let stale = Member { state: Membership::Stale, ..beside.clone() };
     mark(&mut main, vec![stale], SideMark::Drop).await;
     mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
-    let mut side = Feed::connect_lane(harness, subscription.clone(), Lane::Side).await;
+    let mut side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
     side.apply(&[truncate(), read([Is("1"), Is("A"), Null]), read([Is("2"), Is("B"), Null])]).await;
     join(&mut main, &mut side, &subscription).await;
     let new = [&[Some("1"), Some("A")][..], &[Some("2"), Some("B")]];

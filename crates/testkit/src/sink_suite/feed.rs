@@ -2,9 +2,9 @@
 
 use super::{Arc, Cell, SinkHarness};
 use rowcast_core::{
-    BatchBuilder, Checkpoint, Column, Epoch, Fields, Kind, Lane, LogId, Offset, Op, ParkEdit,
-    Point, Position, Progress, Projection, RowWriter, Schema, Sink, SinkError, SinkSpec, Stored,
-    Subscription, Value,
+    BatchBuilder, Checkpoint, Column, Epoch, Fields, Kind, LogId, Offset, Op, ParkEdit, Point,
+    Position, Progress, Projection, RowWriter, Schema, Sink, SinkError, SinkSpec, Stored,
+    Subscription, Track, Value,
 };
 
 /// One value of a test's event.
@@ -126,19 +126,19 @@ pub fn all(harness: &dyn SinkHarness) -> Subscription {
 impl<'a> Feed<'a> {
     /// A route with one subscription, connected.
     pub async fn connect(harness: &'a dyn SinkHarness, subscription: Subscription) -> Self {
-        Self::connect_lane(harness, subscription, Lane::Main).await
+        Self::connect_track(harness, subscription, Track::Main).await
     }
 
-    /// One of the route's lanes, connected. A side lane's copies grow towards their fields.
-    pub async fn connect_lane(
+    /// One of the route's tracks, connected. A side track's copies grow towards their fields.
+    pub async fn connect_track(
         harness: &'a dyn SinkHarness,
         subscription: Subscription,
-        lane: Lane,
+        track: Track,
     ) -> Self {
         let spec = SinkSpec {
             route: "shop:office".parse().expect("a suite's own name is a name"),
             subscriptions: vec![subscription],
-            lane,
+            track,
         };
         let mut feed = Self {
             harness,
@@ -191,7 +191,7 @@ impl<'a> Feed<'a> {
             self.spec.route.to.clone(),
             self.spec.subscriptions.clone(),
         );
-        if self.spec.lane == Lane::Side {
+        if self.spec.track == Track::Side {
             projection = projection.growing();
         }
         let settling = self.settling;
@@ -234,7 +234,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn pack(words: &[Word<'_>], into: &mut Vec<u8>) {
+pub(super) fn pack(words: &[Word<'_>], into: &mut Vec<u8>) {
     let mut writer = RowWriter::new(into);
     for word in words {
         writer.push(match word {

@@ -11,7 +11,7 @@ use super::table::TableName;
 use super::targets::Targets;
 use super::write::{self, ByShape};
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Value};
+use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Track, Value};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
@@ -77,6 +77,11 @@ impl Live {
         self.targets.beside = builds;
     }
 
+    /// Where the route's checkpoint is committed.
+    pub(super) fn committed(&self) -> Checkpoint {
+        self.committed
+    }
+
     /// The session, between transactions.
     pub(super) fn idle(&self) -> Result<&Session, SinkError> {
         if self.open { Err(self.who.bug("a transaction is open")) } else { Ok(&self.session) }
@@ -93,6 +98,10 @@ impl Live {
         progress: &Progress,
         no_copy: &mut HashSet<String>,
     ) -> Result<(), SinkError> {
+        if let (false, Track::Lane(_)) = (self.open, self.place.track) {
+            // A lane goes on where the route is; the target refuses one that is ahead.
+            self.committed.next = progress.from;
+        }
         if self.open && progress.from != self.committed.next {
             self.roll_back().await;
             return Err(self.who.bug("an apply does not go on with the open transaction"));
@@ -205,7 +214,7 @@ impl Live {
             (true, false) => "; SET CONSTRAINTS ALL DEFERRED",
             (true, true) => "; SET CONSTRAINTS ALL IMMEDIATE",
         };
-        pipe.simple(At::Begin, begin(self.open, rules, self.seen, progress)).await?;
+        pipe.simple(At::Begin, self.begin(rules, progress)).await?;
         let mut by_shape: ByShape =
             rows.shapes.iter().map(|s| self.targets.known(&s.shape)).collect();
         let mut spared = Spared::default();
@@ -279,6 +288,21 @@ impl Live {
             some.sort_by_key(|part| Reverse(truncate(part).map(place)));
         }
         parts
+    }
+
+    fn begin(&self, rules: &str, progress: &Progress) -> String {
+        let (open, seen) = (self.open, self.seen);
+        // One message: when the first statement of it fails, the rest of it is not run.
+        let from = if open { seen } else { Checkpoint { next: progress.from, ..seen } };
+        let step = checkpoint::step(&self.place, from, progress);
+        if open && seen.next == progress.next {
+            // The open transaction has moved it there.
+            "SAVEPOINT rowcast_apply".into()
+        } else if open {
+            format!("SAVEPOINT rowcast_apply; {step}")
+        } else {
+            format!("BEGIN READ WRITE; {step}{rules}")
+        }
     }
 
     /// Takes back what an attempt wrote, and nothing of the applies before it.
@@ -388,17 +412,6 @@ impl Live {
         let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
         let table = self.targets.known(shape).map(|t| self.targets.list[t].table.clone());
         (table.unwrap_or_else(|| shape.into.clone()), key_text(row, &sources))
-    }
-}
-
-fn begin(open: bool, rules: &str, seen: Checkpoint, progress: &Progress) -> String {
-    // One message: when the first statement of it fails, the rest of it is not run.
-    let from = if open { seen } else { Checkpoint { next: progress.from, ..seen } };
-    let step = checkpoint::step(from, progress);
-    if open {
-        format!("SAVEPOINT rowcast_apply; {step}")
-    } else {
-        format!("BEGIN READ WRITE; {step}{rules}")
     }
 }
 

@@ -1,10 +1,10 @@
 //! The checkpoint: one row for each route, in the target, moved in the transaction that writes the rows.
 
 use super::errors::Who;
-use super::parked;
+use super::{lanes, parked};
 use crate::connect::{Fault, Session, fault};
 use rowcast_core::{
-    Checkpoint, Epoch, Lane, LogId, Offset, Position, Progress, RouteId, SinkError,
+    Checkpoint, Epoch, LogId, Offset, Position, Progress, RouteId, SinkError, Track,
 };
 
 /// What makes room for checkpoints; printed when we may not run it ourselves.
@@ -30,19 +30,27 @@ const GROW: &str = "ALTER TABLE rowcast.member ADD COLUMN IF NOT EXISTS build oi
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) route: RouteId,
-    pub(super) lane: Lane,
+    pub(super) track: Track,
     pub(super) log: LogId,
     /// Made anew for each sink. A checkpoint that carries it was moved by us.
     pub(super) writer: String,
+    /// How many lanes carry it too. Should one not any more, then somebody else writes here.
+    pub(super) claimed: u16,
 }
 
 impl Place {
     /// The checkpoint's name.
-    pub(super) fn key(&self, lane: Lane) -> String {
-        match lane {
-            Lane::Main => self.route.to_string(),
-            Lane::Side => format!("{} (side)", self.route),
+    pub(super) fn key(&self, track: Track) -> String {
+        match track {
+            Track::Main => self.route.to_string(),
+            Track::Side => format!("{} (side)", self.route),
+            Track::Lane(lane) => format!("{}{}/{})", self.lanes(), lane.index + 1, lane.of),
         }
+    }
+
+    /// How the names of all lanes' checkpoints begin.
+    pub(super) fn lanes(&self) -> String {
+        lanes::names(&self.route)
     }
 }
 
@@ -54,13 +62,13 @@ pub(super) async fn read(
     who: &Who,
 ) -> Result<Checkpoint, SinkError> {
     ensure_table(session, who).await?;
-    let route = place.key(place.lane);
+    let route = place.key(place.track);
     let log = place.log.to_string();
     let read = async {
         let select =
             "SELECT log, epoch, next, position FROM rowcast.checkpoint WHERE route = $1 FOR UPDATE";
-        if place.lane == Lane::Side {
-            // Made, and taken away, by the main lane's marks and by the join.
+        if place.track != Track::Main {
+            // Made, and taken away, by the main track and by the join.
             return session.query_opt(select, &[&route]).await;
         }
         let insert = "INSERT INTO rowcast.checkpoint (route, log, next) VALUES ($1, $2, 0) \
@@ -155,25 +163,33 @@ fn restart_copy(route: &str) -> String {
 /// Prepares [`step`]. A checkpoint that is not where it should be raises an error (a division by
 /// zero, the only one that plain SQL can raise), so that everything sent behind it fails too.
 pub(super) fn prepare(place: &Place) -> String {
-    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    if let Track::Lane(_) = place.track {
+        return lanes::prepare(place);
+    }
     format!(
         "PREPARE rowcast_step (bigint, text, text, bigint, text) AS WITH moved AS (\
          UPDATE rowcast.checkpoint SET next = $1, position = $2, epoch = $3, writer = {}, \
          updated_at = statement_timestamp() WHERE route = {} AND log = {} AND next = $4 \
          AND epoch IS NOT DISTINCT FROM $5 RETURNING 1) SELECT 1 / count(*) FROM moved",
         literal(&place.writer),
-        literal(&place.key(place.lane)),
+        literal(&place.key(place.track)),
         literal(&place.log.to_string()),
     )
 }
 
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// Moves the checkpoint from `from` as the progress says.
-pub(super) fn step(from: Checkpoint, progress: &Progress) -> String {
+pub(super) fn step(place: &Place, from: Checkpoint, progress: &Progress) -> String {
     let epoch = from.epoch().map_or("NULL".to_string(), |e| format!("'{e}'"));
     let Progress { next, position, .. } = progress;
     format!(
-        "EXECUTE rowcast_step({next}, '{position}', '{}', {}, {epoch})",
-        position.epoch, from.next
+        "EXECUTE rowcast_step({next}, '{position}', '{}', {}, {epoch}){}",
+        position.epoch,
+        from.next,
+        lanes::check(place)
     )
 }
 
@@ -184,7 +200,10 @@ pub(super) async fn moved(
     from: Offset,
     who: &Who,
 ) -> Result<SinkError, tokio_postgres::Error> {
-    let route = place.key(place.lane);
+    if let Some(error) = lanes::lost(session, place, who).await? {
+        return Ok(error);
+    }
+    let route = place.key(place.track);
     let select = "SELECT log, next, writer FROM rowcast.checkpoint WHERE route = $1";
     let Some(row) = session.query_opt(select, &[&route]).await? else {
         let what = "it was removed while the route ran";

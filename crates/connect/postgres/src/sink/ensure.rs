@@ -14,7 +14,7 @@ use tracing::{info, warn};
 /// Times to look again because somebody else made the same table at the same moment.
 const LOOKS_MAX: usize = 3;
 
-/// Why a side lane begins once more.
+/// Why a side track begins once more.
 pub(super) const BUILD_GONE: &str = "the table in which a copy was being built is gone";
 
 /// A target that fits, in a build table when there is one to take its rows. Runs in the session's

@@ -6,7 +6,7 @@ use super::parked;
 use super::table::{Table, TableName};
 use crate::connect::Session;
 use rowcast_core::{
-    Definition, Lane, LogId, Mark, Member, Membership, Offset, Roll, Shape, SideMark, SinkError,
+    Definition, LogId, Mark, Member, Membership, Offset, Roll, Shape, SideMark, SinkError, Track,
     quote,
 };
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(super) fn build(place: &Place, into: &str) -> TableName {
 }
 
 /// The build tables of copies that are being built beside themselves. When somebody dropped one,
-/// what it held can only be built once more: the side lane's checkpoint goes with it.
+/// what it held can only be built once more: the side track's checkpoint goes with it.
 pub(super) async fn builds(
     session: &Session,
     place: &Place,
@@ -37,7 +37,7 @@ pub(super) async fn builds(
     let refused = |e| who.statement("looking for build tables", e);
     let lost = "SELECT copy FROM rowcast.member WHERE route = $1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT oid FROM pg_class WHERE relkind = 'r')";
-    let lost = session.query(lost, &[&place.key(Lane::Main)]).await.map_err(refused)?;
+    let lost = session.query(lost, &[&place.key(Track::Main)]).await.map_err(refused)?;
     for row in &lost {
         tracing::warn!(
             "route {}: the table in which {} was being built is gone: it is built once more",
@@ -51,7 +51,7 @@ pub(super) async fn builds(
     Ok(builds)
 }
 
-/// Forgets all that a side lane has done.
+/// Forgets all that a side track has done.
 async fn give_up(
     session: &Session,
     place: &Place,
@@ -63,9 +63,9 @@ async fn give_up(
     }
     let forget =
         "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state IN ('beside', 'again')";
-    session.execute(forget, &[&place.key(Lane::Main)]).await?;
+    session.execute(forget, &[&place.key(Track::Main)]).await?;
     let end = "DELETE FROM rowcast.checkpoint WHERE route = $1";
-    session.execute(end, &[&place.key(Lane::Side)]).await?;
+    session.execute(end, &[&place.key(Track::Side)]).await?;
     session.batch_execute("COMMIT").await
 }
 
@@ -93,9 +93,9 @@ pub(super) async fn roll(session: &Session, place: &Place, who: &Who) -> Result<
     let refused = |e| who.statement("reading rowcast.member", e);
     let select = "SELECT copy, entity, definition, state, start, log FROM rowcast.member \
                   WHERE route = $1 ORDER BY copy";
-    let rows = session.query(select, &[&place.key(Lane::Main)]).await.map_err(refused)?;
+    let rows = session.query(select, &[&place.key(Track::Main)]).await.map_err(refused)?;
     let select = "SELECT next FROM rowcast.checkpoint WHERE route = $1";
-    let side = session.query_opt(select, &[&place.key(Lane::Side)]).await.map_err(refused)?;
+    let side = session.query_opt(select, &[&place.key(Track::Side)]).await.map_err(refused)?;
     let offset = |n: i64| Offset(u64::try_from(n).unwrap_or_default());
     // What is no number is none of ours, and equal to none of ours.
     let number = |text: &str| u64::from_str_radix(text, 16).unwrap_or_default();
@@ -134,7 +134,8 @@ pub(super) async fn mark(
     who: &Who,
 ) -> Result<(), SinkError> {
     let refused = |e| who.statement("writing rowcast.member", e);
-    let (route, side, log) = (place.key(Lane::Main), place.key(Lane::Side), place.log.to_string());
+    let (route, side, log) =
+        (place.key(Track::Main), place.key(Track::Side), place.log.to_string());
     session.batch_execute("BEGIN READ WRITE").await.map_err(refused)?;
     let compare = "SELECT next FROM rowcast.checkpoint WHERE route = $1 AND log = $2 FOR UPDATE";
     let row = session.query_opt(compare, &[&route, &log]).await.map_err(refused)?;
@@ -214,7 +215,7 @@ pub(super) async fn seed(
         columns.join(", "),
         key.join(", "),
         literal(&build),
-        literal(&place.key(Lane::Main)),
+        literal(&place.key(Track::Main)),
         literal(&shape.into),
     );
     let made = session.batch_execute(&sql).await;
@@ -238,9 +239,10 @@ mod tests {
     fn build_tables_of_long_names_keep_apart_and_are_not_cut() {
         let place = Place {
             route: "shop:order".parse().unwrap(),
-            lane: Lane::Side,
+            track: Track::Side,
             log: LogId(1),
             writer: String::new(),
+            claimed: 0,
         };
         let long = "ü".repeat(60);
         let names: Vec<_> = ["a", "s.a", "\"a\"", &format!("{long}1"), &format!("{long}2")]

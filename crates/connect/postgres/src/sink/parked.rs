@@ -3,7 +3,7 @@
 use super::checkpoint::Place;
 use super::errors::Who;
 use crate::connect::Session;
-use rowcast_core::{Lane, Offset, ParkEdit, Parked, Pending, SinkError};
+use rowcast_core::{Offset, ParkEdit, Parked, Pending, SinkError, Track};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
@@ -28,13 +28,13 @@ const PUT: &str = "INSERT INTO rowcast.parked (route, into_table, key, shown, co
 const REMOVE: &str = "DELETE FROM rowcast.parked AS p USING unnest($2::text[], $3::bytea[]) \
     AS u (into_table, key) WHERE p.route = $1 AND p.into_table = u.into_table AND p.key = u.key";
 
-/// Everything that the sink's lane has parked.
+/// Everything that the sink's track has parked.
 pub(super) async fn read(
     session: &Session,
     place: &Place,
     who: &Who,
 ) -> Result<Vec<Parked>, SinkError> {
-    let rows = session.query(SELECT, &[&place.key(place.lane)]).await;
+    let rows = session.query(SELECT, &[&place.key(place.track)]).await;
     let rows = rows.map_err(|e| who.statement("reading rowcast.parked", e))?;
     let parked = rows.iter().map(|row| {
         let number = |column: usize| row.get::<_, i64>(column) as u64;
@@ -67,7 +67,7 @@ pub(super) async fn write(
     place: &Place,
     edits: &[ParkEdit],
 ) -> Result<(), Error> {
-    let route = place.key(place.lane);
+    let route = place.key(place.track);
     let (mut puts, mut tables, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     for edit in edits {
         match edit {
@@ -103,16 +103,16 @@ pub(super) async fn write(
     session.execute(PUT, &params).await.map(|_| ())
 }
 
-/// Forgets what either lane has parked of a copy that has to be built, in the open transaction.
+/// Forgets what either track has parked of a copy that has to be built, in the open transaction.
 pub(super) async fn forget(session: &Session, place: &Place, into: &str) -> Result<(), Error> {
     let forget = "DELETE FROM rowcast.parked WHERE route IN ($1, $2) AND into_table = $3";
-    let (main, side) = (place.key(Lane::Main), place.key(Lane::Side));
+    let (main, side) = (place.key(Track::Main), place.key(Track::Side));
     session.execute(forget, &[&main, &side, &into]).await.map(|_| ())
 }
 
-/// What the side lane has parked is the main lane's from here on, in the open transaction.
+/// What the side track has parked is the main track's from here on, in the open transaction.
 pub(super) async fn join(session: &Session, place: &Place) -> Result<(), Error> {
     let join = "UPDATE rowcast.parked SET route = $1 WHERE route = $2";
-    let (main, side) = (place.key(Lane::Main), place.key(Lane::Side));
+    let (main, side) = (place.key(Track::Main), place.key(Track::Side));
     session.execute(join, &[&main, &side]).await.map(|_| ())
 }

@@ -11,7 +11,7 @@ use super::member::{build, elsewhere, remember, roll};
 use super::table::{Table, TableName};
 use super::{fit, parked, targets};
 use crate::connect::Session;
-use rowcast_core::{Join, Lane, Shape, SinkError, quote};
+use rowcast_core::{Join, Shape, SinkError, Track, quote};
 use tokio_postgres::Error;
 
 /// A swap reads whole tables, where the session is otherwise bound to keys and indexes.
@@ -65,7 +65,7 @@ pub(super) async fn join(
     }
     let live = "UPDATE rowcast.member SET state = 'live', build = NULL, updated_at = now() \
                 WHERE route = $1 AND state IN ('direct', 'beside', 'again')";
-    session.execute(live, &[&place.key(Lane::Main)]).await.map_err(refused)?;
+    session.execute(live, &[&place.key(Track::Main)]).await.map_err(refused)?;
     parked::join(session, place).await.map_err(refused)?;
     session.batch_execute("COMMIT").await.map_err(|error| {
         let table = error.as_db_error().and_then(|e| e.table()).map(str::to_string);
@@ -87,7 +87,7 @@ async fn checkpoints(
     let set = "UPDATE rowcast.checkpoint SET next = $4, position = $5, epoch = $6, writer = $7, \
                updated_at = statement_timestamp() WHERE route = $1 AND log = $2 AND next = $3";
     let (position, epoch) = (join.position.to_string(), join.position.epoch.to_string());
-    let main = place.key(Lane::Main);
+    let main = place.key(Track::Main);
     let moved = session
         .execute(set, &[&main, &log, &from, &next, &position, &epoch, &place.writer])
         .await
@@ -96,10 +96,13 @@ async fn checkpoints(
         return Err(elsewhere(who, None, join.from));
     }
     let end = "DELETE FROM rowcast.checkpoint WHERE route = $1 AND log = $2 AND next = $3";
-    let ended = session.execute(end, &[&place.key(Lane::Side), &log, &next]).await;
+    let ended = session.execute(end, &[&place.key(Track::Side), &log, &next]).await;
     if ended.map_err(refused)? != 1 {
         return Err(elsewhere(who, None, join.next));
     }
+    // What lanes did before the join says nothing about what comes after it.
+    let lanes = "DELETE FROM rowcast.checkpoint WHERE starts_with(route, $1)";
+    session.execute(lanes, &[&place.lanes()]).await.map_err(refused)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::checkpoint::read_epoch;
 use super::encode::{Form, Unfit, with_text};
 use super::errors::Who;
+use super::lanes;
 use super::table::TableName;
 use super::types;
 use crate::connect::{Address, Fault};
@@ -16,6 +17,9 @@ use rowcast_core::{
 };
 
 use std::sync::Arc;
+
+/// What [`CopyView::look`] tells.
+type Seen = Option<(LogId, Checkpoint)>;
 
 const READING: &str = "reading the copies";
 
@@ -50,27 +54,13 @@ impl CopyView for PostgresCopies {
             let wire = Wire::connect(&self.address, "rowcast verify", Purpose::Sql).await;
             self.rows = Some(CopyOut::new(wire.map_err(|e| self.who.wire(READING, e))?));
         }
-        self.ask("ROLLBACK").await?;
-        // A policy that hides rows from us has to be an error, not rows that seem to be missing.
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL row_security = off; \
-                     SELECT to_regclass('rowcast.checkpoint') IS NOT NULL";
-        let there = self.ask(begin).await?;
-        if cell(&there, 0) != Some("t") {
-            return Ok(None);
+        for _ in 0..lanes::LOOKS_MAX {
+            if let Some(seen) = self.glance().await? {
+                return Ok(seen);
+            }
+            tokio::time::sleep(lanes::LOOK).await;
         }
-        let select = format!(
-            "SELECT log, next, epoch, position FROM rowcast.checkpoint WHERE route = {}",
-            literal(&self.who.route.to_string())
-        );
-        let found = self.ask(&select).await?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let log = cell(&found, 0).and_then(|log| u64::from_str_radix(log, 16).ok());
-        let next = cell(&found, 1).and_then(|next| next.parse().ok()).unwrap_or(0);
-        let epoch = cell(&found, 2).and_then(read_epoch);
-        let position = epoch.and_then(|e| Position::parse(e, cell(&found, 3)?).ok());
-        Ok(Some((LogId(log.unwrap_or(0)), Checkpoint { next: Offset(next), position })))
+        Err(lanes::uneven(&self.who))
     }
 
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError> {
@@ -125,6 +115,39 @@ impl CopyView for PostgresCopies {
 }
 
 impl PostgresCopies {
+    /// One look; nothing at a moment when some lanes are ahead of others.
+    async fn glance(&mut self) -> Result<Option<Seen>, SinkError> {
+        self.ask("ROLLBACK").await?;
+        // A policy that hides rows from us has to be an error, not rows that seem to be missing.
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL row_security = off; \
+                     SELECT to_regclass('rowcast.checkpoint') IS NOT NULL";
+        let there = self.ask(begin).await?;
+        if cell(&there, 0) != Some("t") {
+            return Ok(Some(None));
+        }
+        let route = self.who.route.to_string();
+        let select = format!(
+            "SELECT log, next, epoch, position, EXISTS (SELECT FROM rowcast.checkpoint AS lane \
+             WHERE starts_with(lane.route, {}) AND lane.log = at.log AND lane.next > at.next) \
+             FROM rowcast.checkpoint AS at WHERE route = {}",
+            literal(&lanes::names(&self.who.route)),
+            literal(&route)
+        );
+        let found = self.ask(&select).await?;
+        if found.is_empty() {
+            return Ok(Some(None));
+        }
+        if cell(&found, 4) == Some("t") {
+            return Ok(None);
+        }
+        let log = cell(&found, 0).and_then(|log| u64::from_str_radix(log, 16).ok());
+        let next = cell(&found, 1).and_then(|next| next.parse().ok()).unwrap_or(0);
+        let epoch = cell(&found, 2).and_then(read_epoch);
+        let position = epoch.and_then(|e| Position::parse(e, cell(&found, 3)?).ok());
+        let checkpoint = Checkpoint { next: Offset(next), position };
+        Ok(Some(Some((LogId(log.unwrap_or(0)), checkpoint))))
+    }
+
     fn table(&self, shape: &Shape) -> Result<TableName, SinkError> {
         TableName::read(&shape.into).map_err(|what| self.who.table_name(&shape.into, what))
     }

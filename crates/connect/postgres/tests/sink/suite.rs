@@ -56,3 +56,4 @@ impl SinkHarness for Harness {
 }
 
 rowcast_testkit::sink_suite!(fresh());
+rowcast_testkit::lane_suite!(fresh());

@@ -119,7 +119,7 @@ impl Bench {
         let spec = SinkSpec {
             route: "shop:copy".parse().unwrap(),
             subscriptions,
-            lane: Default::default(),
+            track: Default::default(),
         };
         let mut bench = Self {
             sink: PostgresSink::at(&server.url(&database), spec.clone()).unwrap(),

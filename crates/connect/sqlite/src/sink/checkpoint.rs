@@ -31,7 +31,7 @@ pub(crate) fn read(c: &Connection, key: &str) -> Result<Option<Found>, Error> {
         let next = Offset(row.get::<_, i64>(1)? as u64);
         let nowhere = Position::new(epoch, Point::Sequence(u64::MAX));
         let position: String = row.get(4)?;
-        // A side lane that has not begun stands somewhere without having been there.
+        // A side track that has not begun stands somewhere without having been there.
         let position =
             (!position.is_empty()).then(|| Position::parse(epoch, &position).unwrap_or(nowhere));
         Ok((LogId(number(0)?), Checkpoint { next, position }))
@@ -78,7 +78,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// Makes a side lane's checkpoint, unless there is one.
+/// Makes a side track's checkpoint, unless there is one.
 pub(super) fn open(c: &Connection, key: &str, log: LogId, at: Offset) -> Result<(), Error> {
     let make = "INSERT OR IGNORE INTO _rowcast_checkpoint VALUES (?1, ?2, ?3, '', 0, '', \
                 strftime('%Y-%m-%d %H:%M:%f', 'now'))";

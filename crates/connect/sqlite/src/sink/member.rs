@@ -4,8 +4,8 @@ use super::{checkpoint, parked};
 use crate::file::sink_error;
 use crate::table::{self, Table};
 use rowcast_core::{
-    Definition, Join, Lane, LogId, Mark, Member, Membership, Offset, Progress, Roll, RouteId,
-    ServiceName, Shape, SideMark, SinkError, quote,
+    Definition, Join, LogId, Mark, Member, Membership, Offset, Progress, Roll, RouteId,
+    ServiceName, Shape, SideMark, SinkError, Track, quote,
 };
 use rusqlite::{Connection, Error, OptionalExtension, TransactionBehavior, params};
 use std::collections::HashSet;
@@ -25,11 +25,12 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// The name of a lane's checkpoint.
-pub(super) fn key(route: &RouteId, lane: Lane) -> String {
-    match lane {
-        Lane::Main => route.to_string(),
-        Lane::Side => format!("{route} (side)"),
+/// The name of a track's checkpoint.
+pub(super) fn key(route: &RouteId, track: Track) -> String {
+    match track {
+        Track::Main => route.to_string(),
+        Track::Side => format!("{route} (side)"),
+        Track::Lane(lane) => format!("{route} (lane {}/{})", lane.index + 1, lane.of),
     }
 }
 
@@ -45,10 +46,10 @@ pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>,
     Ok(members.filter(|m| m.state.has_build_table()).map(|m| m.into).collect())
 }
 
-/// Gives up a side lane of which somebody dropped a build table: what it held can only be built once
+/// Gives up a side track of which somebody dropped a build table: what it held can only be built once
 /// more.
 pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Error> {
-    let main = key(route, Lane::Main);
+    let main = key(route, Track::Main);
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')";
@@ -66,7 +67,7 @@ pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Er
     let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND state IN ('beside', 'again')";
     transaction.execute(forget, [&main])?;
     let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
-    transaction.execute(end, [key(route, Lane::Side)])?;
+    transaction.execute(end, [key(route, Track::Side)])?;
     transaction.commit()
 }
 
@@ -89,7 +90,7 @@ pub(super) fn roll(c: &Connection, route: &RouteId) -> Result<Roll, Error> {
                 WHERE route = ?1 ORDER BY copy";
     let mut list = c.prepare(list)?;
     let number = |text: String| u64::from_str_radix(&text, 16).unwrap_or_default();
-    let members = list.query_map([key(route, Lane::Main)], |row| {
+    let members = list.query_map([key(route, Track::Main)], |row| {
         let entity: String = row.get(1)?;
         let Ok(entity) = entity.parse() else { return Ok(None) };
         Ok(Some(Member {
@@ -103,7 +104,7 @@ pub(super) fn roll(c: &Connection, route: &RouteId) -> Result<Roll, Error> {
     })?;
     let members: Vec<Option<Member>> = members.collect::<Result<_, _>>()?;
     let find = "SELECT next FROM _rowcast_checkpoint WHERE route = ?1";
-    let side = c.query_row(find, [key(route, Lane::Side)], |row| row.get::<_, i64>(0));
+    let side = c.query_row(find, [key(route, Track::Side)], |row| row.get::<_, i64>(0));
     let side = side.optional()?.map(|next| Offset(next as u64));
     Ok(Roll { members: members.into_iter().flatten().collect(), side })
 }
@@ -117,7 +118,7 @@ pub(super) fn is_empty(c: &Connection, into: &str) -> Result<bool, Error> {
 
 /// Writes down what became of members, inside a transaction.
 pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> Result<(), Error> {
-    let main = key(route, Lane::Main);
+    let main = key(route, Track::Main);
     for member in &mark.members {
         let old = "SELECT state FROM _rowcast_members WHERE route = ?1 AND copy = ?2";
         let old = c.query_row(old, [&main, &member.into], |row| row.get::<_, String>(0));
@@ -148,7 +149,7 @@ pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> 
             parked::forget(c, route, &member.into)?;
         }
     }
-    let side = key(route, Lane::Side);
+    let side = key(route, Track::Side);
     match mark.side {
         SideMark::Leave => {}
         SideMark::Open(at) => checkpoint::open(c, &side, log, at)?,
@@ -175,7 +176,7 @@ pub(super) fn join(
         })?;
         swap(c, route, shape)?;
     }
-    let (main, side) = (key(route, Lane::Main), key(route, Lane::Side));
+    let (main, side) = (key(route, Track::Main), key(route, Track::Side));
     let progress =
         Progress { from: join.from, next: join.next, position: join.position, commit: true };
     checkpoint::write(c, &main, log, &progress).map_err(refused)?;
@@ -188,7 +189,7 @@ pub(super) fn join(
     Ok(())
 }
 
-/// Why a side lane begins once more.
+/// Why a side track begins once more.
 pub(super) fn gone(service: &ServiceName) -> SinkError {
     let source = "the table in which a copy was being built is gone".into();
     SinkError::Unreachable { service: service.clone(), source }

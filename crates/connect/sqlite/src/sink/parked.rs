@@ -1,7 +1,7 @@
 //! Parked keys, in the target beside the checkpoint, noted in the transaction that writes the rows.
 
 use super::member;
-use rowcast_core::{Lane, Offset, ParkEdit, Parked, Pending, RouteId};
+use rowcast_core::{Offset, ParkEdit, Parked, Pending, RouteId, Track};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, params};
 
@@ -15,13 +15,13 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
     )
 }
 
-/// Everything that a lane has parked; `lane` names its checkpoint.
-pub(crate) fn read(c: &Connection, lane: &str) -> Result<Vec<Parked>, Error> {
+/// Everything that a track has parked; `track` names its checkpoint.
+pub(crate) fn read(c: &Connection, track: &str) -> Result<Vec<Parked>, Error> {
     let mut select = c.prepare(
         "SELECT into_table, key, shown, code, message, words, since_us, first, last, events, \
          pending FROM _rowcast_parked WHERE route = ?1",
     )?;
-    let rows = select.query_map([lane], |row| {
+    let rows = select.query_map([track], |row| {
         let number = |column: usize| row.get::<_, i64>(column).map(|n| n as u64);
         let pending: Vec<u8> = row.get(10)?;
         let pending = Pending::decode(&pending)
@@ -44,14 +44,14 @@ pub(crate) fn read(c: &Connection, lane: &str) -> Result<Vec<Parked>, Error> {
 }
 
 /// Notes the edits in the open transaction.
-pub(super) fn write(c: &Connection, lane: &str, edits: &[ParkEdit]) -> Result<(), Error> {
+pub(super) fn write(c: &Connection, track: &str, edits: &[ParkEdit]) -> Result<(), Error> {
     for edit in edits {
         match edit {
             ParkEdit::Put(p) => {
                 let put = "INSERT OR REPLACE INTO _rowcast_parked VALUES \
                            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
                 c.prepare_cached(put)?.execute(params![
-                    lane,
+                    track,
                     p.table,
                     p.key,
                     p.shown,
@@ -68,23 +68,23 @@ pub(super) fn write(c: &Connection, lane: &str, edits: &[ParkEdit]) -> Result<()
             ParkEdit::Remove { table, key } => {
                 let remove = "DELETE FROM _rowcast_parked \
                               WHERE route = ?1 AND into_table = ?2 AND key = ?3";
-                c.prepare_cached(remove)?.execute(params![lane, table, key])?;
+                c.prepare_cached(remove)?.execute(params![track, table, key])?;
             }
         }
     }
     Ok(())
 }
 
-/// Forgets what either lane has parked of a copy that has to be built, inside a transaction.
+/// Forgets what either track has parked of a copy that has to be built, inside a transaction.
 pub(super) fn forget(c: &Connection, route: &RouteId, into: &str) -> Result<(), Error> {
     let forget = "DELETE FROM _rowcast_parked WHERE route IN (?1, ?2) AND into_table = ?3";
-    let (main, side) = (member::key(route, Lane::Main), member::key(route, Lane::Side));
+    let (main, side) = (member::key(route, Track::Main), member::key(route, Track::Side));
     c.execute(forget, params![main, side, into]).map(|_| ())
 }
 
-/// What the side lane has parked is the main lane's from here on, inside a transaction.
+/// What the side track has parked is the main track's from here on, inside a transaction.
 pub(super) fn join(c: &Connection, route: &RouteId) -> Result<(), Error> {
     let join = "UPDATE _rowcast_parked SET route = ?1 WHERE route = ?2";
-    let (main, side) = (member::key(route, Lane::Main), member::key(route, Lane::Side));
+    let (main, side) = (member::key(route, Track::Main), member::key(route, Track::Side));
     c.execute(join, params![main, side]).map(|_| ())
 }

@@ -19,7 +19,7 @@ fn spec(create: bool) -> SinkSpec {
     SinkSpec {
         route: "shop:office".parse().unwrap(),
         subscriptions: vec![subscription],
-        lane: Default::default(),
+        track: Default::default(),
     }
 }
 
