@@ -5,6 +5,7 @@ use crate::connect::Address;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,17 @@ async fn open_one(
         (None, None) => return Err(WireError::Login("the address names no host")),
     };
     tcp.set_nodelay(true)?;
+    // A server that works on a long answer says nothing; one that went without a word is told from it
+    // by the system.
+    let config = address.config();
+    let mut alive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+    if let Some(interval) = config.get_keepalives_interval() {
+        alive = alive.with_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        alive = alive.with_retries(retries);
+    }
+    SockRef::from(&tcp).set_tcp_keepalive(&alive)?;
     if tls == Tls::Never {
         return Ok(Box::new(tcp));
     }
