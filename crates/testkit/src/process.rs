@@ -1,7 +1,7 @@
 //! Real processes: started in a private directory, watched, killed, and never left behind.
 
 use crate::leftovers::remove_at_end;
-use crate::wait::{eventually_some, settles};
+use crate::wait::{eventually, eventually_some, settles};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use std::fs::File;
 use std::io::Write;
@@ -176,11 +176,14 @@ impl Running {
         self.wait(GONE_WITHIN).await
     }
 
-    /// Asks it to end with SIGTERM and waits until it has.
+    /// Asks it to end with SIGTERM, once it listens for that, and waits until it has. One that has only
+    /// just been started would not know yet what to do about it.
     ///
     /// # Panics
-    /// When it takes longer than `within`.
-    pub async fn terminate(self, within: Duration) -> Finished {
+    /// When either takes longer than `within`.
+    pub async fn terminate(mut self, within: Duration) -> Finished {
+        let what = format!("{} listens for SIGTERM", self.what);
+        eventually(within, &what, async || !self.is_running() || self.listens_for_sigterm()).await;
         self.signal(Signal::TERM);
         self.wait(within).await
     }
@@ -198,6 +201,15 @@ impl Running {
     /// Lets a frozen one go on.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// What the system says of the process; true where it does not say.
+    fn listens_for_sigterm(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let caught = status.unwrap_or_default();
+        let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_none_or(|mask| mask >> (Signal::TERM.as_raw() - 1) & 1 == 1)
     }
 
     fn signal(&self, signal: Signal) {
