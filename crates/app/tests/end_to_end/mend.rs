@@ -107,8 +107,9 @@ async fn mended_under_kills(kind: Kind) {
     let mut running = pair.rowcast.start(&["run"]);
     live(&pair).await;
     for round in 0..8 {
-        pair.to.sql(&format!("UPDATE account_copy SET note = 'by hand {round}'")).await;
-        pair.to.sql("DELETE FROM entry_copy WHERE id % 7 = 3").await;
+        let note = format!("UPDATE account_copy SET note = 'by hand {round}'");
+        pair.to.by_hand("account_copy", &note).await;
+        pair.to.by_hand("entry_copy", "DELETE FROM entry_copy WHERE id % 7 = 3").await;
         let mend = pair.rowcast.start(&["verify", "--repair"]);
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(20..600))).await;
         if round % 3 == 2 {

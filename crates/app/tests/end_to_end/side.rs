@@ -61,6 +61,20 @@ impl Side {
         }
     }
 
+    /// Changes many rows of a copy while others write to it, without waiting for any of them with rows in
+    /// hand: whoever does has to expect a deadlock.
+    pub(crate) async fn by_hand(&self, table: &str, sql: &str) {
+        match self {
+            Self::Postgres { .. } => {
+                let lock = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
+                self.sql(&format!("BEGIN; {lock}; {sql}; COMMIT")).await;
+            }
+            Self::Sqlite { .. } => {
+                self.sql(sql).await;
+            }
+        }
+    }
+
     /// The only value of a query.
     pub(crate) async fn value(&self, query: &str) -> String {
         let rows = self.sql(query).await;

@@ -133,7 +133,7 @@ async fn a_mend_never_overwrites_a_newer_change() {
     let traffic = Traffic::start(side.clone(), 5, rand::random());
     for round in 0..6 {
         let tamper = format!("UPDATE account_copy SET note = 'tampered {round}'");
-        pair.to.sql(&tamper).await;
+        pair.to.by_hand("account_copy", &tamper).await;
         assert_identical(&pair.verify(&["--repair"]).await);
     }
     traffic.stop().await;
