@@ -96,6 +96,22 @@ impl Trio {
         self.shop.sql(ACCOUNTS).await == side.sql(copy).await
     }
 
+    /// `verify` and `check` know what was subscribed to at run time.
+    async fn is_looked_at_like_the_files(&self) {
+        let route = self.route("bill");
+        let said = self.say(&["verify"]).await.good();
+        assert!(said.stdout.contains(&route), "{}", said.said());
+        self.bill.sql("UPDATE account_copy SET note = 'by hand'").await;
+        let said = self.say(&["verify", "--route", &route]).await;
+        assert_eq!(said.code(), Some(1), "{}", said.said());
+        self.say(&["verify", "--route", &route, "--repair"]).await.good();
+        let said = self.say(&["check", "--json"]).await.good();
+        let checked: Value = serde_json::from_str(&said.stdout).unwrap();
+        let services = checked["services"].as_array().unwrap();
+        let bill = services.iter().find(|s| s["name"] == "bill").unwrap();
+        assert!(bill["findings"].to_string().contains("account_copy"), "{bill}");
+    }
+
     async fn becomes_same(&self, side: &Side) {
         eventually(LONG, "the copy", async || self.is_same(side).await).await;
     }
@@ -115,6 +131,7 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy(kind: Kind) {
     let listed = trio.listed().await;
     let origins: Vec<_> = listed.iter().map(|s| s["origin"].as_str().unwrap()).collect();
     assert_eq!(origins, ["file", "run-time"]);
+    trio.is_looked_at_like_the_files().await;
 
     // Taken back: the table stays, and nothing more arrives.
     let said = trio.say(&["unsubscribe", "bill", &trio.of("account")]).await.good();
