@@ -234,7 +234,12 @@ impl Deliver {
                 chunk = read => chunk?,
             };
             match anew::first(&chunk, track.at, live) {
-                None => track.deliver(&chunk).await?,
+                None => {
+                    let delivery = self.share.throttle.deliver();
+                    let before = track.at;
+                    track.deliver(&chunk).await?;
+                    self.share.throttle.delivered(delivery, track.at.0.saturating_sub(before.0));
+                }
                 Some(anew) => return track.give_way(&chunk, anew, live, log).await,
             }
             junction.moved(track.whole());

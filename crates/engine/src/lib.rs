@@ -24,6 +24,7 @@ mod share;
 mod status;
 mod subscriptions;
 mod tasks;
+mod throttle;
 mod trouble;
 mod verify;
 mod wanted;

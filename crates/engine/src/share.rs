@@ -1,22 +1,29 @@
-//! How much of the log one route takes at once; less when there are more of them.
+//! What the routes of an instance share: memory for what they read, and the machine.
 
+use crate::throttle::Throttle;
 use rowcast_core::ByteSize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Row bytes that a route may take from the log at once. Routes look each time they read.
+/// What there is for one route.
 #[derive(Debug)]
-pub(crate) struct Share(AtomicU64);
+pub(crate) struct Share {
+    bytes: AtomicU64,
+    /// Who is to be spared by what is being built.
+    pub(crate) throttle: Throttle,
+}
 
 impl Share {
     pub(crate) fn new(bytes: ByteSize) -> Self {
-        Self(AtomicU64::new(bytes.0))
+        Self { bytes: AtomicU64::new(bytes.0), throttle: Throttle::default() }
     }
 
+    /// Row bytes that a route may take from the log at once, less when there are more of them. Routes
+    /// look each time they read.
     pub(crate) fn get(&self) -> ByteSize {
-        ByteSize(self.0.load(Ordering::Relaxed))
+        ByteSize(self.bytes.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set(&self, bytes: ByteSize) {
-        self.0.store(bytes.0, Ordering::Relaxed);
+        self.bytes.store(bytes.0, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 const LIVE: usize = 3;
 /// Transactions a second.
 const RATE: u32 = 1_000;
+/// How long a stranger works at a time, and how often.
+const STRANGER_WORKS: Duration = Duration::from_micros(1_250);
+const STRANGER_COMES: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SETTINGS: &[(&str, &str)] = &[("track_commit_timestamp", "on"), ("log_connections", "on")];
 const STATEMENTS: (&str, &str) = ("shared_preload_libraries", "pg_stat_statements");
@@ -106,9 +109,10 @@ async fn on_each(lab: &Lab, databases: &[String], statement: &str) {
 
 /// The publisher before, while, and after the fourth came.
 struct Watched {
-    /// When it subscribed and when it was live, between the beginning and the end; by the server's clock.
-    times: [f64; 4],
-    /// What the publisher did in the first two of the three times between them.
+    /// When it began, a stranger came, the fourth subscribed, it was live, and when it ended; by the
+    /// server's clock.
+    times: [f64; 5],
+    /// What the publisher did at the beginning, and while the fourth came.
     quiet: Load,
     busy: Load,
 }
@@ -121,12 +125,35 @@ async fn watch_it_come(
 ) -> Result<Watched> {
     tokio::time::sleep(window / 4).await;
     let (began, quiet) = publisher.during(tokio::time::sleep(window)).await?;
+    let stranger = publisher.now().await?;
+    beside_a_stranger(window).await?;
     let (joined, busy) = publisher.during(contender.join(newcomer)).await?;
     busy.result?;
     let live = publisher.now().await?;
     tokio::time::sleep(window).await;
     let ended = publisher.now().await?;
-    Ok(Watched { times: [began, joined, live, ended], quiet: quiet.load, busy: busy.load })
+    Ok(Watched {
+        times: [began, stranger, joined, live, ended],
+        quiet: quiet.load,
+        busy: busy.load,
+    })
+}
+
+/// Lets something pass that has nothing to do with the subscribers, and takes an eighth of a core in
+/// short turns. What the others notice of that is what this machine lets them notice of anything.
+async fn beside_a_stranger(window: Duration) -> Result<()> {
+    let stranger = std::thread::spawn(move || {
+        let began = Instant::now();
+        while began.elapsed() < window {
+            let turn = Instant::now();
+            while turn.elapsed() < STRANGER_WORKS {
+                std::hint::spin_loop();
+            }
+            std::thread::sleep(STRANGER_COMES.saturating_sub(turn.elapsed()));
+        }
+    });
+    tokio::time::sleep(window).await;
+    stranger.join().ok().context("the stranger panicked")
 }
 
 /// What a publisher's server says of itself.
@@ -249,7 +276,7 @@ fn write(lab: &Lab, rows: u64, stop: &AtomicBool) -> Result<()> {
 
 fn counted(seen: &Watched) -> Vec<(Metric, f64)> {
     let (quiet, busy) = (&seen.quiet, &seen.busy);
-    let [_, joined, live, _] = seen.times;
+    let [.., joined, live, _] = seen.times;
     let mut values = vec![
         (Metric::JoinSeconds, live - joined),
         (Metric::MoreConnections, (busy.connections - quiet.connections) as f64),
@@ -280,9 +307,9 @@ async fn ways(
     const COMMIT: &str = "pg_xact_commit_timestamp(xmin)";
     let written = times(&lab.source.session(SOURCE).await, COMMIT, rows).await?;
     let arrival = if peer == Peer::Native { "seen" } else { COMMIT };
-    let mut took: [Vec<f64>; 3] = Default::default();
-    let [began, joined, live, ended] = seen.times;
-    let windows: [Range<f64>; 3] = [began..joined, joined..live, live..ended];
+    let mut took: [Vec<f64>; 4] = Default::default();
+    let [began, stranger, joined, live, ended] = seen.times;
+    let windows: [Range<f64>; 4] = [began..stranger, stranger..joined, joined..live, live..ended];
     for name in databases {
         let visible = times(&lab.target.session(name).await, arrival, rows).await?;
         for (key, committed) in &written {
@@ -294,6 +321,7 @@ async fn ways(
     }
     let metrics = [
         [Metric::BeforeP50, Metric::BeforeP99],
+        [Metric::StrangerP50, Metric::StrangerP99],
         [Metric::DuringP50, Metric::DuringP99],
         [Metric::AfterP50, Metric::AfterP99],
     ];

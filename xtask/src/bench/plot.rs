@@ -134,9 +134,13 @@ fn latency(report: &Report) -> Option<String> {
 }
 
 fn newcomer(report: &Report) -> Option<String> {
-    use Metric::{AfterP50, AfterP99, BeforeP50, BeforeP99, DuringP50, DuringP99};
+    use Metric::{
+        AfterP50, AfterP99, BeforeP50, BeforeP99, DuringP50, DuringP99, StrangerP50, StrangerP99,
+    };
     let mut rows = Vec::new();
-    for metric in [BeforeP50, DuringP50, AfterP50, BeforeP99, DuringP99, AfterP99] {
+    let medians = [BeforeP50, StrangerP50, DuringP50, AfterP50];
+    let tails = [BeforeP99, StrangerP99, DuringP99, AfterP99];
+    for metric in [medians, tails].concat() {
         rows.extend(both(report, Workload::Newcomer, metric, ""));
     }
     milliseconds(

@@ -8,6 +8,7 @@ use super::junction::Junction;
 use super::{Deliver, Start, Track, anew};
 use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
     ByteSize, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
@@ -144,7 +145,9 @@ impl Building<'_> {
         track.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
         track.completes = self.builds.iter().map(Build::has_rows).collect();
         at_work(name, &self.deliver.side, backoff);
-        let mut pace = Pace { all_the_way: self.end(&tail), since: None };
+        let mut pace = Pace::new(self.end(&tail), track.at);
+        let builder = self.deliver.share.throttle.builder();
+        let mut rest = None;
         loop {
             track.heal_due().await?;
             self.deliver.side.send_modify(|s| s.at = Some(track.at));
@@ -162,12 +165,14 @@ impl Building<'_> {
                 () = self.here.cancelled() => return Ok(()),
                 Some(ask) = asks.recv() => track.answer(ask).await?,
                 () = due => {}
-                chunk = self.more(track.at, limited) => {
+                chunk = self.more((track.at, &builder), rest, limited) => {
                     if let Some(chunk) = chunk? {
                         if self.is_read_again(&chunk, track.at) {
                             return Ok(());
                         }
+                        let piece = builder.piece();
                         track.build(&chunk, limit).await?;
+                        rest = piece.done(pace.least(self.end(&tail), track.at));
                     }
                 }
             }
@@ -179,19 +184,28 @@ impl Building<'_> {
     }
 
     /// What comes next; nothing when the main track had to go on first, and has.
-    async fn more(&self, at: Offset, limited: Option<Offset>) -> Result<Option<Chunk>, LogError> {
-        match limited {
-            Some(limit) => {
-                self.junction.moved_from(limit).await;
-                Ok(None)
-            }
-            None => self.read(at).await.map(Some),
+    async fn more(
+        &self,
+        (at, builder): (Offset, &Builder<'_>),
+        rest: Option<Instant>,
+        limited: Option<Offset>,
+    ) -> Result<Option<Chunk>, LogError> {
+        if let Some(limit) = limited {
+            self.junction.moved_from(limit).await;
+            return Ok(None);
         }
+        if let Some(rest) = rest {
+            tokio::time::sleep_until(rest).await;
+        }
+        self.read(at, builder.bytes(self.bytes())).await.map(Some)
     }
 
     /// The main track may hold as much at the same time.
-    async fn read(&self, at: Offset) -> Result<Chunk, LogError> {
-        let max = ByteSize((self.deliver.share.get().0 / 2).max(1));
+    fn bytes(&self) -> ByteSize {
+        ByteSize((self.deliver.share.get().0 / 2).max(1))
+    }
+
+    async fn read(&self, at: Offset, max: ByteSize) -> Result<Chunk, LogError> {
         self.deliver.log.read(&self.deliver.route.from, at, max).await
     }
 
@@ -232,7 +246,7 @@ impl Building<'_> {
         let Some(held) = self.held().await else { return Ok(true) };
         let next = if self.junction.free { track.at } else { held };
         while track.at < next {
-            let chunk = self.read(track.at).await?;
+            let chunk = self.read(track.at, self.bytes()).await?;
             if self.is_read_again(&chunk, track.at) {
                 return Ok(true);
             }
@@ -289,15 +303,36 @@ impl Building<'_> {
     }
 }
 
-/// How near is near.
+/// How near is near, and how fast is fast enough.
 struct Pace {
     /// The end when the track began.
     all_the_way: Offset,
     /// When the track had come that far.
     since: Option<Instant>,
+    /// The share of the time that it has at least, whoever is slowed by it.
+    least: f64,
+    /// Where the track was, where the end was, and when.
+    before: (Offset, Offset, Instant),
 }
 
 impl Pace {
+    fn new(end: Offset, at: Offset) -> Self {
+        Self { all_the_way: end, since: None, least: LEAST, before: (at, end, Instant::now()) }
+    }
+
+    /// More for a track that the end runs away from: whoever waits for it would wait for ever.
+    fn least(&mut self, end: Offset, at: Offset) -> f64 {
+        let (at_before, end_before, since) = self.before;
+        if since.elapsed() >= DOUBLED_EVERY {
+            let came = at.0.saturating_sub(at_before.0);
+            if end.0.saturating_sub(end_before.0) > came / 2 {
+                self.least = (self.least * 2.0).min(1.0);
+            }
+            self.before = (at, end, Instant::now());
+        }
+        self.least
+    }
+
     fn near(&mut self, at: Offset) -> u64 {
         if at < self.all_the_way {
             return NEAR_EVENTS;
