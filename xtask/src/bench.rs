@@ -4,6 +4,7 @@
 mod backlog;
 mod contender;
 mod lab;
+mod lanes;
 mod latency;
 mod machine;
 mod measure;
@@ -139,7 +140,7 @@ async fn measure(
             }
             eprintln!("{} of {repetitions}: {}", repetition + 1, workload.name());
             let began = Instant::now();
-            match workload.run(&lab, &sizes, &order).await {
+            match workload.run(&lab, &sizes, &order, repetition).await {
                 Ok(samples) => samples.into_iter().for_each(|sample| {
                     eprintln!("    {sample}");
                     report.add(*workload, &sample);

@@ -5,8 +5,8 @@ use crate::backoff::Backoff;
 use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
 use crate::retain::{Kept, Looks, OverLimit, Retain, Watch};
 use crate::trouble::Trouble;
-use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use rowcast_core::{
     Batch, BatchBuilder, ByteSize, Database, EventLog, LogError, Offset, Position, Resume,
     ServiceName, Source, SourceError, SourceSpec, Start,
@@ -21,6 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a capture that was in trouble has to hold without a change before it counts as mended.
 const PROVEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Longest that a source waits to hear of what is durable by now. Being woken for every batch would
+/// cost more than the word is worth.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(10);
 
 /// What others may see of a capture.
 #[derive(Debug, Clone, Default)]
@@ -141,15 +145,17 @@ impl Capture {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(durable) = pending.next(), if !pending.is_empty() => {
-                    self.confirm(source, durable).await?;
-                    if !std::mem::replace(&mut proven, true) {
-                        at_work(name, &self.state, backoff);
-                    }
-                }
                 batch = source.next() => self.append(batch?, &mut pending).await?,
+                () = tokio::time::sleep(CONFIRM_WITHIN), if !pending.is_empty() => {}
                 () = &mut quiet, if !proven => {
                     proven = true;
+                    at_work(name, &self.state, backoff);
+                }
+            }
+            // Looked at, not waited for.
+            while let Some(Some(durable)) = pending.next().now_or_never() {
+                self.confirm(source, durable).await?;
+                if !std::mem::replace(&mut proven, true) {
                     at_work(name, &self.state, backoff);
                 }
             }

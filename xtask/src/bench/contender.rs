@@ -19,11 +19,13 @@ pub(super) struct Setup {
     pub(super) table: Table,
     /// Whether the subscribers take nothing of it, only the beacons beside it.
     pub(super) discards: bool,
+    /// How many of Rowcast's transactions may share a piece of the log.
+    pub(super) lanes: u16,
 }
 
 impl Setup {
     pub(super) const ONE: Self =
-        Self { subscribers: 1, durable: false, table: CUSTOMERS, discards: false };
+        Self { subscribers: 1, durable: false, table: CUSTOMERS, discards: false, lanes: 1 };
 }
 
 /// One of the two, with databases of its own on the target's server.

@@ -42,6 +42,13 @@ pub(super) enum Metric {
     CpuPercent,
     /// Events a second as a share of what they were with nothing to park.
     OfClean,
+    /// Events a second with two lanes as a share of what they were with one.
+    TwoLanes,
+    FourLanes,
+    /// What an event costs all processes with so many lanes.
+    OneLaneMicros,
+    TwoLanesMicros,
+    FourLanesMicros,
 }
 
 impl Metric {
@@ -82,6 +89,11 @@ impl Metric {
             Self::TargetBytes => "written by the target B/event",
             Self::CpuPercent => "own CPU %",
             Self::OfClean => "of the rate without",
+            Self::TwoLanes => "2 lanes, of the rate with 1",
+            Self::FourLanes => "4 lanes, of the rate with 1",
+            Self::OneLaneMicros => "1 lane, CPU of all processes µs/event",
+            Self::TwoLanesMicros => "2 lanes, CPU of all processes µs/event",
+            Self::FourLanesMicros => "4 lanes, CPU of all processes µs/event",
         }
     }
 

@@ -117,6 +117,9 @@ fn file(lab: &Lab, databases: &[String], setup: Setup) -> String {
         if let Some(fields) = setup.table.fields {
             let _ = writeln!(file, "fields = {fields:?}");
         }
+        if setup.lanes > 1 {
+            let _ = write!(file, "\n[service.copy{index}.from.shop]\nlanes = {}\n", setup.lanes);
+        }
     }
     file
 }

@@ -36,17 +36,17 @@ pub(super) async fn capture(lab: &Lab, peers: &[Peer], backlog: Backlog) -> Resu
 }
 
 /// Log to subscriber, of a backlog that was captured while the route was paused. A subscriber that
-/// `discards` takes another entity: everything is read and routed, and nothing applied.
+/// discards takes another entity: everything is read and routed, and nothing applied.
 pub(super) async fn replay(
     lab: &Lab,
     peers: &[Peer],
+    setup: Setup,
     backlog: Backlog,
-    discards: bool,
 ) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for peer in peers {
         backlog.prepare(lab).await;
-        let setup = Setup { table: backlog.table, discards, ..Setup::ONE };
+        let setup = Setup { table: backlog.table, ..setup };
         let mut contender = Contender::new(*peer, lab, setup).await?;
         contender.copy().await?;
         contender.resume().await;
@@ -57,7 +57,7 @@ pub(super) async fn replay(
         let watch = lab.watch(contender.databases()).await;
         let meter = Meter::start(lab)?;
         program(&contender)?.ask(&["resume", ROUTE]).await?;
-        match discards {
+        match setup.discards {
             true => passed(lab, &watch).await?,
             false => arrived(lab, &watch).await?,
         }
@@ -65,7 +65,7 @@ pub(super) async fn replay(
         samples.push(Sample::new(*peer, Metric::EventsPerSecond, rate));
         samples.extend(meter.stop(*peer, backlog.events)?);
         contender.pause().await?;
-        if !discards {
+        if !setup.discards {
             lab.compare(contender.databases()).await?;
         }
         finish(vec![contender]).await?;

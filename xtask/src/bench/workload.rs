@@ -7,6 +7,7 @@ use super::Peer;
 use super::backlog::Backlog;
 use super::contender::Setup;
 use super::lab::Lab;
+use super::lanes;
 use super::measure::{catch_up, copy, follow, idle, memory};
 use super::newcomer;
 use super::parked;
@@ -75,6 +76,13 @@ pub(crate) enum Workload {
     ApplyIns1000,
     /// upd1 from the event log to a subscriber
     ApplyUpd1,
+    /// ins1 with 1, 2 and 4 lanes
+    LanesIns1,
+    /// upd1 with 1, 2 and 4 lanes
+    LanesUpd1,
+    /// upd1 from the event log to a subscriber, with 1, 2 and 4 lanes
+    #[value(name = "lanes-apply-upd1")]
+    LanesApplyUpd1,
     /// A fourth subscriber comes while three are live at 1,000 transactions a second
     Newcomer,
     /// Memory while one huge transaction passes
@@ -187,9 +195,17 @@ impl Workload {
         })
     }
 
-    /// Measures it once for each peer, in this order.
-    pub(super) async fn run(self, lab: &Lab, sizes: &Sizes, peers: &[Peer]) -> Result<Vec<Sample>> {
+    /// Measures it once for each peer, in this order. What compares Rowcast with itself goes by the
+    /// `turn`: nobody is always the first.
+    pub(super) async fn run(
+        self,
+        lab: &Lab,
+        sizes: &Sizes,
+        peers: &[Peer],
+        turn: u32,
+    ) -> Result<Vec<Sample>> {
         let durable = Setup { durable: true, ..Setup::ONE };
+        let discards = Setup { discards: true, ..Setup::ONE };
         let many = |subscribers| Setup { subscribers, ..Setup::ONE };
         let ours: Vec<Peer> = peers.iter().copied().filter(|p| *p == Peer::Rowcast).collect();
         lab.fresh().await?;
@@ -201,13 +217,17 @@ impl Workload {
             Self::Newcomer => newcomer::run(lab, peers, &sizes.newcomer).await,
             Self::Memory => memory(lab, peers, sizes.transaction).await,
             Self::Idle => idle(lab, &ours, sizes.idle).await,
-            Self::Parked => parked::measure(lab, &ours, 2 * sizes.ins1).await,
+            Self::Parked => parked::measure(lab, &ours, 2 * sizes.ins1, turn).await,
+            Self::LanesIns1 | Self::LanesUpd1 | Self::LanesApplyUpd1 => {
+                let from_log = self == Self::LanesApplyUpd1;
+                lanes::compare(lab, &ours, turn, from_log, backlog).await
+            }
             Self::CaptureIns1 | Self::CaptureIns1000 | Self::CaptureUpd1 => {
                 capture(lab, &ours, backlog()?).await
             }
-            Self::RouteIns1 | Self::RouteIns1000 => replay(lab, &ours, backlog()?, true).await,
+            Self::RouteIns1 | Self::RouteIns1000 => replay(lab, &ours, discards, backlog()?).await,
             Self::ProjectUpd1 | Self::ApplyIns1 | Self::ApplyIns1000 | Self::ApplyUpd1 => {
-                replay(lab, &ours, backlog()?, false).await
+                replay(lab, &ours, Setup::ONE, backlog()?).await
             }
             Self::Ins1Durable | Self::Upd1Durable => {
                 catch_up(lab, peers, durable, backlog()?).await
@@ -229,15 +249,19 @@ impl Workload {
     /// What waits at the source when the measurement begins.
     fn backlog(self, sizes: &Sizes) -> Result<Backlog> {
         Ok(match self {
-            Self::Ins1 | Self::CaptureIns1 | Self::RouteIns1 | Self::ApplyIns1 => {
-                Backlog::ins1(sizes.ins1)
-            }
+            Self::Ins1
+            | Self::CaptureIns1
+            | Self::RouteIns1
+            | Self::ApplyIns1
+            | Self::LanesIns1 => Backlog::ins1(sizes.ins1),
             Self::Ins1000 | Self::CaptureIns1000 | Self::RouteIns1000 | Self::ApplyIns1000 => {
                 Backlog::ins1000(sizes.ins1000)
             }
-            Self::Upd1 | Self::CaptureUpd1 | Self::ApplyUpd1 => {
-                Backlog::upd1(sizes.upd1, sizes.keys)
-            }
+            Self::Upd1
+            | Self::CaptureUpd1
+            | Self::ApplyUpd1
+            | Self::LanesUpd1
+            | Self::LanesApplyUpd1 => Backlog::upd1(sizes.upd1, sizes.keys),
             Self::ProjectUpd1 => Backlog::upd1(sizes.upd1, 1),
             Self::Upd1Hot => Backlog::upd1(sizes.upd1, sizes.hot_keys),
             Self::Del1 => Backlog::del1(sizes.del1),

@@ -191,13 +191,14 @@ impl Writer {
     /// Everything in `group` is durable: readers may have it, and callers hear of it, in order.
     fn publish(&mut self, group: Vec<Append>, written: Written) {
         self.segment.grow(written.len, &written.frames, written.schemas);
-        self.mark_durable();
         let mut settled = Vec::with_capacity(group.len());
         let stored = group.into_iter().map(|Append { batch, done, room }| {
             settled.push((done, room));
             Arc::new(batch)
         });
         let ends = self.shared.publish(stored.collect());
+        // Routes are on their way already: the mark is for a later start.
+        self.mark_durable();
         for ((done, room), end) in settled.into_iter().zip(ends) {
             // Nobody may be listening; the batch is durable all the same.
             let _ = done.send(Ok(end));

@@ -353,6 +353,8 @@ impl<'a> Capture<'a> {
             self.waiting_chunk().await?;
         }
         let chunks = self.chunks_may_go();
+        // Before a word is due because of it: what comes after this look wakes us.
+        let told = self.task.confirmed.get() == self.confirmed_sent;
         let due = self.due();
         tokio::select! {
             read = self.wire.fill() => {
@@ -362,7 +364,7 @@ impl<'a> Capture<'a> {
             }
             chunk = next_chunk(&mut self.flow.snapshot), if chunks => self.chunk(chunk).await?,
             () = tokio::time::sleep_until(due.into()) => {}
-            () = self.task.confirmed.moved() => {}
+            () = self.task.confirmed.reached(self.confirmed_sent + 1), if told => {}
         }
         Ok(())
     }

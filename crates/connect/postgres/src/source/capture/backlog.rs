@@ -107,12 +107,7 @@ impl Capture<'_> {
     /// came to that.
     async fn made_durable(&mut self) -> Result<bool, Stop> {
         let upto = self.flow.assembler.handed().point;
-        let confirmed = &self.task.confirmed;
-        let durable = async {
-            while confirmed.get() < upto.value() {
-                confirmed.moved().await;
-            }
-        };
+        let durable = self.task.confirmed.reached(upto.value());
         if tokio::time::timeout(DURABLE_WITHIN, durable).await.is_err() {
             return Ok(false);
         }

@@ -55,23 +55,66 @@ impl Outlet {
 #[derive(Debug, Default)]
 pub(crate) struct Confirmed {
     lsn: AtomicU64,
+    /// Who waits, waits for this place.
+    awaited: AtomicU64,
     news: Notify,
 }
 
 impl Confirmed {
     /// The log holds everything up to `lsn`.
     pub(crate) fn set(&self, lsn: u64) {
-        if self.lsn.fetch_max(lsn, Ordering::AcqRel) < lsn {
+        // Both sides write, then look at what the other one wrote: one of them sees it.
+        let before = self.lsn.fetch_max(lsn, Ordering::SeqCst);
+        let awaited = self.awaited.load(Ordering::SeqCst);
+        if before < awaited && awaited <= lsn {
             self.news.notify_one();
         }
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.lsn.load(Ordering::Acquire)
+        self.lsn.load(Ordering::SeqCst)
     }
 
-    /// Waits for the next word. Cancel safe.
-    pub(crate) async fn moved(&self) {
-        self.news.notified().await;
+    /// Waits until the log holds everything up to `lsn`; words before that wake nobody. One at a time
+    /// may wait. Cancel safe.
+    pub(crate) async fn reached(&self, lsn: u64) {
+        self.awaited.store(lsn, Ordering::SeqCst);
+        while self.get() < lsn {
+            self.news.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn whoever_waits_for_a_place_hears_of_it_and_of_nothing_before() {
+        let confirmed = Confirmed::default();
+        let woken = || confirmed.news.notified().now_or_never().is_some();
+        confirmed.set(3);
+        assert!(confirmed.reached(3).now_or_never().is_some(), "it is there");
+        assert!(confirmed.reached(10).now_or_never().is_none());
+        confirmed.set(9);
+        assert!(!woken(), "9 is not 10");
+        confirmed.set(12);
+        assert!(woken());
+        assert!(confirmed.reached(10).now_or_never().is_some());
+        confirmed.set(13);
+        assert!(!woken(), "nobody waits");
+    }
+
+    #[tokio::test]
+    async fn a_word_from_another_thread_is_never_missed() {
+        let confirmed = Arc::new(Confirmed::default());
+        let says = confirmed.clone();
+        let thread = std::thread::spawn(move || (1..=20_000).for_each(|lsn| says.set(lsn)));
+        for lsn in 1..=20_000 {
+            confirmed.reached(lsn).await;
+        }
+        assert_eq!(confirmed.get(), 20_000);
+        thread.join().unwrap();
     }
 }
