@@ -44,10 +44,12 @@ impl Board {
         if found.is_empty() { Err(ParkError::NoKey(route.clone())) } else { Ok(found) }
     }
 
-    /// Tries parked keys again, now.
+    /// Tries parked keys again, now. Trying all of a route that has none is done at once: they may
+    /// have healed by themselves a moment before.
     ///
     /// # Errors
-    /// When there is no such route, nothing like that is parked on it, or it is not at work.
+    /// When there is no such route, it is not at work, or a table or key is named of which nothing is
+    /// parked on it.
     pub async fn retry_parked(
         &self,
         route: &RouteId,
@@ -83,6 +85,13 @@ impl Board {
                 done = Some(done.unwrap_or_default().and(&outcome));
             }
         }
-        done.ok_or_else(|| ParkError::NoKey(route.clone()))
+        let done = match done {
+            Some(done) => done,
+            // What a route that does not work yet has parked, nobody here knows.
+            None => entry.desk.ask(route, job, which.clone()).await?,
+        };
+        let named = which != ParkWhich::default();
+        let nothing = done == ParkOutcome::default();
+        if named && nothing { Err(ParkError::NoKey(route.clone())) } else { Ok(done) }
     }
 }

@@ -59,6 +59,14 @@ struct Way {
     unit: &'static str,
 }
 
+impl Way {
+    fn line(&self, pace: &str) -> String {
+        let of = self.of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
+        let pace = if pace.is_empty() { String::new() } else { format!(", {pace}") };
+        format!("{}: {}{of} {}{pace}", self.name, grouped(self.at), self.unit)
+    }
+}
+
 impl Progress {
     fn new(bars: MultiProgress) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
@@ -73,14 +81,18 @@ impl Progress {
         for service in &status.services {
             match reading(service) {
                 Some(way) => self.advance(way),
-                None => self.arrived(&service.name, &read_so_far(service)),
+                None => self.arrived(&service.name, |_| read_so_far(service)),
             }
         }
         for route in &status.routes {
             let name = format!("{} → {}", route.from, route.to);
             match applying(route, &name, status) {
-                Some(way) => self.advance(way),
-                None => self.arrived(&name, &applied_so_far(route)),
+                // One that is at the end already needs no bar, but one that has a bar keeps it.
+                Some(way) if way.of > Some(way.at) || self.copies.contains_key(&name) => {
+                    self.advance(way);
+                }
+                Some(_) => {}
+                None => self.arrived(&name, |from| applied_since(route, from)),
             }
             self.state(route);
         }
@@ -106,13 +118,14 @@ impl Progress {
             bar.set_position(way.at);
         } else if copy.said.elapsed() >= LINE {
             copy.said = Instant::now();
-            let of = way.of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
-            tracing::info!("{}: {}{of} {}, {pace}", way.name, grouped(way.at), way.unit);
+            tracing::info!("{}", way.line(&pace));
         }
     }
 
-    fn arrived(&mut self, name: &str, what: &str) {
+    /// `what` is given where the way began.
+    fn arrived(&mut self, name: &str, what: impl FnOnce(u64) -> String) {
         let Some(copy) = self.copies.remove(name) else { return };
+        let what = what(copy.from);
         if let Some(bar) = &copy.bar {
             bar.finish_and_clear();
             self.bars.remove(bar);
@@ -187,12 +200,13 @@ fn read_so_far(service: &ServiceStatus) -> String {
     format!("{} rows read", grouped(rows))
 }
 
-/// A route on its way to its first whole copy.
+/// A route on its way to whole copies: how far those are that are being built, which its checkpoint
+/// says nothing about, and else how far it is itself.
 fn applying(route: &RouteStatus, name: &str, status: &Status) -> Option<Way> {
     let publisher = status.services.iter().find(|s| s.name == route.from)?;
-    let at = route.checkpoint?;
-    let bootstrapping = route.state == "bootstrapping" && at < publisher.log.next;
-    bootstrapping.then(|| Way {
+    let built = route.building.iter().map(|b| b.offset.unwrap_or(0)).min();
+    let at = built.or(route.checkpoint)?;
+    (route.state == "bootstrapping").then(|| Way {
         name: name.to_string(),
         at,
         of: Some(publisher.log.next),
@@ -202,9 +216,80 @@ fn applying(route: &RouteStatus, name: &str, status: &Status) -> Option<Way> {
     })
 }
 
-fn applied_so_far(route: &RouteStatus) -> String {
+fn applied_since(route: &RouteStatus, from: u64) -> String {
     match (route.state, route.checkpoint) {
-        ("live", Some(at)) => format!("{} events applied", grouped(at)),
+        ("live", Some(at)) => format!("{} events applied", grouped(at.saturating_sub(from))),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowcast_engine::{BuildStatus, LogStatus};
+
+    fn status(state: &'static str, checkpoint: u64, built: Option<u64>) -> Status {
+        let build = |at| BuildStatus {
+            entity: "shop.item".into(),
+            into: "item".into(),
+            offset: Some(at),
+            of: Some(3000),
+        };
+        let shop = ServiceStatus {
+            name: "shop".into(),
+            state: "capturing",
+            position: None,
+            log: LogStatus { next: 3000, ..LogStatus::default() },
+            retained_bytes: None,
+            warning: None,
+            snapshots: Vec::new(),
+            captured_events: 0,
+            error: None,
+            trouble: None,
+        };
+        let order = RouteStatus {
+            from: "shop".into(),
+            to: "order".into(),
+            state,
+            checkpoint: Some(checkpoint),
+            lag_events: None,
+            lag_ms: None,
+            applied_events: 0,
+            parked: 0,
+            lanes: 1,
+            whole: true,
+            subscriptions: Vec::new(),
+            error: None,
+            trouble: None,
+            building: built.into_iter().map(build).collect(),
+        };
+        Status { services: vec![shop], routes: vec![order] }
+    }
+
+    fn way(status: &Status) -> Option<Way> {
+        applying(&status.routes[0], "shop → order", status)
+    }
+
+    #[test]
+    fn a_copy_that_is_built_is_as_far_as_its_building() {
+        let way = way(&status("bootstrapping", 0, Some(1200))).expect("it is on its way");
+        assert_eq!(way.line(""), "shop → order: 1,200 of about 3,000 events applied");
+        assert_eq!(
+            way.line("400/s, 5 s left"),
+            "shop → order: 1,200 of about 3,000 events applied, 400/s, 5 s left"
+        );
+    }
+
+    #[test]
+    fn a_route_that_catches_up_is_as_far_as_its_checkpoint() {
+        let way = way(&status("bootstrapping", 2500, None)).expect("it is on its way");
+        assert_eq!(way.line(""), "shop → order: 2,500 of about 3,000 events applied");
+    }
+
+    #[test]
+    fn what_was_applied_before_it_began_is_not_counted() {
+        let arrived = status("live", 3000, None);
+        assert!(way(&arrived).is_none());
+        assert_eq!(applied_since(&arrived.routes[0], 2500), "500 events applied");
     }
 }

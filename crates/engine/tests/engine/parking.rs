@@ -99,6 +99,26 @@ async fn people_can_list_retry_and_drop() {
     let retried = node.board.retry_parked(&route(0), ParkWhich::default()).await.unwrap();
     assert_eq!((retried.healed, retried.parked), (2, 0));
     assert_eq!(world.subscribers[0].table("customer_copy").len(), 2);
+    // All of nothing is done; a name that is not there is none.
+    let retried = node.board.retry_parked(&route(0), ParkWhich::default()).await.unwrap();
+    assert_eq!((retried.healed, retried.parked), (0, 0));
+    assert_eq!(node.board.retry_parked(&route(0), one).await, Err(ParkError::NoKey(route(0))));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_does_not_work_says_so_of_what_it_has_parked() {
+    let (world, node) = refusing().await;
+    world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
+    node.caught_up().await;
+    node.stop().await;
+    world.subscribers[0].sink_faults(&[Fault::Refuse; 100_000]);
+    let node = world.run();
+    for which in [None, Some("customer_copy".to_string())] {
+        let which = ParkWhich { table: which, key: None };
+        let retried = node.board.retry_parked(&route(0), which).await;
+        assert_eq!(retried, Err(ParkError::NotAtWork(route(0))));
+    }
     node.stop().await;
 }
 

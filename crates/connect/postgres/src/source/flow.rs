@@ -98,9 +98,14 @@ const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with, instead of a row.
 const COPY_END: &[u8] = &[0xff, 0xff];
 
+/// The row in one message of the answer. The head comes with the first row, or, of an answer without
+/// any, with the end.
+fn row(body: &[u8]) -> &[u8] {
+    body.strip_prefix(COPY_HEAD).unwrap_or(body)
+}
+
 /// The value of a row of one value.
-fn only_value(body: &[u8]) -> Option<&[u8]> {
-    let row = body.strip_prefix(COPY_HEAD).unwrap_or(body);
+fn only_value(row: &[u8]) -> Option<&[u8]> {
     let (length, value) = row.strip_prefix(&[0, 1])?.split_first_chunk::<4>()?;
     (u32::from_be_bytes(*length) as usize == value.len()).then_some(value)
 }
@@ -164,8 +169,8 @@ impl Flow {
     fn peeked(&mut self, frame: Frame<'_>, filled: &[(usize, Filled)]) -> Result<Step, Stop> {
         let Some(peek) = &mut self.peek else { return Ok(Step::Next) };
         match frame.tag {
-            backend::COPY_DATA_TAG if frame.body != COPY_END => {
-                let Some(body) = only_value(frame.body) else {
+            backend::COPY_DATA_TAG if row(frame.body) != COPY_END => {
+                let Some(body) = only_value(row(frame.body)) else {
                     return Err(self.trouble.data("a malformed row of the backlog").into());
                 };
                 self.message(body, filled)

@@ -142,3 +142,34 @@ async fn a_deep_backlog_of_others_is_passed_over() {
     catch_up(&harness, &mut capture).await;
     capture.assert_same("t").await;
 }
+
+#[tokio::test]
+async fn a_deep_backlog_without_a_word_for_us_is_passed_over() {
+    let harness = Harness::fresh().await;
+    let stopped = stopped(&harness).await;
+    // What another database writes: the answer has no row at all.
+    for _ in 0..4 {
+        let elsewhere = "SELECT pg_logical_emit_message(false, 'other', 'x'), pg_switch_wal()";
+        harness.server.sql("postgres", elsewhere).await;
+    }
+    let session = harness.session().await;
+    let mut capture = stopped.go_on().await;
+    // Only the stream behind it may bring this.
+    let ours = async {
+        session.until(PATIENCE, "SELECT count(*) FROM pg_stat_replication", "1").await;
+        harness.sql("INSERT INTO t VALUES (1, 'ours')").await;
+    };
+    tokio::pin!(ours);
+    loop {
+        let step = async {
+            capture.step().await;
+            confirm(&mut capture).await;
+        };
+        tokio::select! {
+            () = &mut ours => break,
+            () = step => {}
+        }
+    }
+    catch_up(&harness, &mut capture).await;
+    capture.assert_same("t").await;
+}
