@@ -47,7 +47,8 @@ impl Board {
     /// Tries parked keys again, now.
     ///
     /// # Errors
-    /// When there is no such route, nothing like that is parked on it, or it is not at work.
+    /// When there is no such route, a table or key is named of which nothing is parked, or the route is
+    /// not at work.
     pub async fn retry_parked(
         &self,
         route: &RouteId,
@@ -83,6 +84,8 @@ impl Board {
                 done = Some(done.unwrap_or_default().and(&outcome));
             }
         }
+        // All of nothing is done: what was parked may have been mended a moment before.
+        let done = done.or_else(|| which.takes_all().then(ParkOutcome::default));
         done.ok_or_else(|| ParkError::NoKey(route.clone()))
     }
 }
