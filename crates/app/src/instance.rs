@@ -188,7 +188,15 @@ impl Instance {
     ) -> Result<Answer, Failure> {
         let failed = |e: &io::Error| {
             let message = format!("{} does not answer", self.name);
-            let help = format!("is something else listening on {}?", self.line);
+            let help = match e.kind() {
+                io::ErrorKind::InvalidData => {
+                    format!("is something else listening on {}?", self.line)
+                }
+                _ => format!(
+                    "is `rowcast run` up, and does its `[server] listen` take connections to {}?",
+                    self.line
+                ),
+            };
             Failure::new(message, help).because(e)
         };
         let asked = tokio::time::timeout(within, self.ask(method, path, body));

@@ -71,6 +71,10 @@ pub(crate) async fn parked(
         cli::Parked::Retry(which) => {
             let outcome = ask(&instance, "/v1/parked/retry", &which).await?;
             let Outcome { healed, parked, later, .. } = outcome;
+            if healed + parked + later == 0 {
+                output.line(format!("nothing is parked on {}", which.route))?;
+                return Ok(Exit::Good);
+            }
             let mut said = format!("{} applied, {} still parked", grouped(healed), grouped(parked));
             if later > 0 {
                 said.push_str(&format!("; {} more are tried next", grouped(later)));
@@ -83,6 +87,10 @@ pub(crate) async fn parked(
                 return Err(Failure::new("nothing was dropped", "say `--yes` to go on"));
             }
             let outcome = ask(&instance, "/v1/parked/drop", &which).await?;
+            if outcome.dropped == 0 {
+                output.line(format!("nothing is parked on {}", which.route))?;
+                return Ok(Exit::Good);
+            }
             output.line(format!(
                 "{} dropped: the copy keeps what it has for them until their next whole row",
                 grouped(outcome.dropped)

@@ -124,7 +124,10 @@ pub(crate) async fn status(
 
 impl Status {
     fn render(&self, paint: Paint) -> String {
-        let mut out = format!("{}\n\n", self.services());
+        let mut out = match self.services[..] {
+            [] => "No services: nobody publishes.\n\n".into(),
+            _ => format!("{}\n\n", self.services()),
+        };
         if self.routes.is_empty() {
             out.push_str("No routes: nobody subscribes.\n");
         } else {

@@ -243,8 +243,12 @@ pub(crate) async fn live(
         }
         if began.elapsed() >= within {
             let message = format!("{route} is not live within {within:?}");
-            let help = "it goes on by itself; `rowcast status` shows how far it is";
-            return Err(Failure::new(message, help));
+            let Some(error) = found["error"].as_str() else {
+                let help = "it goes on by itself; `rowcast status` shows how far it is";
+                return Err(Failure::new(message, help));
+            };
+            let help = found["trouble"]["help"].as_str().unwrap_or_default();
+            return Err(Failure::new(format!("{message}: {error}"), help));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -2,13 +2,13 @@
 //! without one.
 
 use crate::cli::{self, TailFrom, TailOf};
-use crate::config::{self, Plan, nearest};
+use crate::config::{self, Plan};
 use crate::events::Told;
 use crate::instance::Instance;
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use crate::run::log_dir;
-use rowcast_core::{ByteSize, EntityName, LogError, Offset, ServiceName, Stored};
+use rowcast_core::{ByteSize, EntityName, LogError, Offset, ServiceName, Stored, advice};
 use rowcast_store::{Follower, inspect};
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +35,12 @@ pub(crate) async fn tail(args: cli::Tail, file: &Path, output: Output) -> Result
     let from = match args.from {
         Some(TailFrom::Beginning) => first,
         Some(TailFrom::End) => next,
+        Some(TailFrom::Offset(at)) if at > next => {
+            let (stream, at, next) = (service, Offset(at), Offset(next));
+            let ahead = LogError::Ahead { stream, at, next };
+            let help = "`--from end` shows what comes from now on";
+            return Err(Failure::new(ahead.to_string(), help));
+        }
         Some(TailFrom::Offset(at)) => at,
         None => next.saturating_sub(BACK).max(first),
     };
@@ -59,16 +65,16 @@ fn check_names(
     let source = plan.service(service).and_then(|s| s.source.as_ref());
     let Some(source) = source else {
         let publishers = plan.services.iter().filter(|s| s.source.is_some());
-        let near = nearest(service.as_str(), publishers.map(|s| s.name.as_str()));
-        let help = near.map(|n| format!("did you mean `{n}`?")).unwrap_or_default();
+        let names = publishers.map(|s| s.name.as_str());
+        let help = advice(service.as_str(), "the publishing services", names);
         return Err(Failure::usage(format!("there is no publishing service `{service}`"), help));
     };
     let Some(entity) = entity else { return Ok(()) };
     if source.entities.iter().any(|e| e.entity == *entity) {
         return Ok(());
     }
-    let near = nearest(entity.as_str(), source.entities.iter().map(|e| e.entity.as_str()));
-    let help = near.map(|n| format!("did you mean `{service}.{n}`?")).unwrap_or_default();
+    let names = source.entities.iter().map(|e| e.entity.as_str());
+    let help = advice(entity.as_str(), "its entities", names);
     Err(Failure::usage(format!("`{service}` publishes no entity `{entity}`"), help))
 }
 

@@ -30,6 +30,26 @@ pub struct Table {
     pub rows_estimate: u64,
 }
 
+/// A column's type that lists its values, at its source: an enum, also one within arrays or domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The column's type, as [`Column::native`](crate::Column::native) says it.
+    pub native: String,
+    /// The type with the values, in the same spelling.
+    pub name: String,
+    /// Its values, in its order.
+    pub values: Vec<String>,
+}
+
+/// What capture would give now.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// Each entity that can be published, with its schema.
+    pub schemas: Vec<(EntityName, Schema)>,
+    /// The types of its columns that list their values.
+    pub listed: Vec<Listed>,
+}
+
 /// What a database keeps on its own disk because the log does not have it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retained {
@@ -53,12 +73,18 @@ pub trait Database: Send + Sync {
     /// finding as well.
     async fn check_source(&self, spec: &SourceSpec) -> Vec<Finding>;
 
-    /// The schemas that capture would give now; what cannot be published is left out (it is one of
+    /// What capture would give now; what cannot be published is left out (it is one of
     /// `check_source`'s findings).
-    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError>;
+    async fn offer(&self, spec: &SourceSpec) -> Result<Offer, DatabaseError>;
 
-    /// Everything that applying needs, looked at, for the shapes that capture would give now.
-    async fn check_sink(&self, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<Finding>;
+    /// Everything that applying needs, looked at, for the shapes that capture would give now; values
+    /// of types that their source lists as far as it is known what it lists.
+    async fn check_sink(
+        &self,
+        spec: &SinkSpec,
+        shapes: &[Arc<Shape>],
+        listed: &[Listed],
+    ) -> Vec<Finding>;
 
     /// Runs a finding's statements, in order, in one transaction where the database can.
     async fn fix(&self, statements: &[String]) -> Result<(), DatabaseError>;
@@ -126,6 +152,6 @@ impl Diagnose for DatabaseError {
     }
 
     fn help(&self) -> &str {
-        "is the database running, and are its address, user and password right?"
+        "is the database running (or its file there), and are its address, user and password right?"
     }
 }

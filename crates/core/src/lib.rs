@@ -35,7 +35,7 @@ pub use begin::{Begin, BeginError};
 pub use catalog::{Catalog, Edit, EditError, Entry, Origin, Pause};
 pub use check::{Finding, Fix, Severity};
 pub use compare::{CopyView, Foresight, RowSet, SourceView};
-pub use database::{Database, DatabaseError, Retained, Table, TableColumn};
+pub use database::{Database, DatabaseError, Listed, Offer, Retained, Table, TableColumn};
 pub use filter::{Bound, Filter, FilterError, Verdict};
 pub use ident::{IdentError, parse_path, plain_path, quote, quote_path};
 pub use lane::{Claim, LANES_MAX, Lane, Lanes, lane_of};

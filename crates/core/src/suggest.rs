@@ -20,7 +20,7 @@ pub fn advice<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = &
     let candidates: Vec<&str> = candidates.into_iter().collect();
     match nearest(word, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if candidates.is_empty() => format!("there are no {what}"),
+        None if candidates.is_empty() => "there are none".into(),
         None => format!("{what} are {}", listed(&candidates)),
     }
 }
@@ -49,6 +49,6 @@ mod tests {
         assert_eq!(advice("tabel", "keys", keys), "did you mean `table`?");
         assert_eq!(advice("Fields", "keys", keys), "did you mean `fields`?");
         assert_eq!(advice("where", "keys", keys), "keys are `table`, `fields` and `chain`");
-        assert_eq!(advice("x", "entities", []), "there are no entities");
+        assert_eq!(advice("x", "its entities", []), "there are none");
     }
 }

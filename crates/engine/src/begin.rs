@@ -52,7 +52,8 @@ pub(crate) async fn start(
     Ok(from.whole(at).await?.max(available))
 }
 
-/// As [`start`], and waits for the log to come that far.
+/// As [`start`], and waits for the log to come that far. Not to an offset: those are its own, so one
+/// that it has not come to is a mistake, where a position may have been there a moment ago.
 pub(crate) async fn start_soon(
     log: &dyn EventLog,
     (stream, entity): (&ServiceName, &EntityName),
@@ -61,12 +62,13 @@ pub(crate) async fn start_soon(
 ) -> Result<Offset, LogError> {
     let until = tokio::time::Instant::now() + within;
     loop {
-        let seen = log.tail(stream).await?.position;
+        let Tail { next, position, .. } = log.tail(stream).await?;
         let error = match start(log, (stream, entity), begin).await {
             Err(error @ LogError::NotYet { .. }) => error,
             other => return other,
         };
-        if tokio::time::timeout_at(until, log.moved(stream, seen)).await.is_err() {
+        let ahead = matches!(begin, Begin::Offset(at) if at > next);
+        if ahead || tokio::time::timeout_at(until, log.moved(stream, position)).await.is_err() {
             return Err(error);
         }
     }

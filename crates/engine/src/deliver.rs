@@ -22,7 +22,7 @@ pub(crate) use desk::{Desk, Job};
 pub use desk::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 
 use crate::backoff::Backoff;
-use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::pace::{Condition, HasCondition, Next, after_error, at_work, in_trouble};
 use crate::share::Share;
 use crate::trouble::Trouble;
 pub(crate) use ends::position_at;
@@ -195,11 +195,15 @@ impl Deliver {
         here: &CancellationToken,
     ) -> Result<(), Trouble> {
         let log = start.log;
+        // To reach the target does not end the trouble with what waits there to be applied.
+        let mut untold = start.at < start.tail.next && in_trouble(&self.state);
         let mut asks = self.desk.open().await;
         let mut track = Track::new((self, &self.desk), sink, start, live.to_vec());
         track.split = Split::new(self.lanes);
         track.publish();
-        at_work(name, &self.state, backoff);
+        if !untold || live.is_empty() {
+            at_work(name, &self.state, backoff);
+        }
         if live.is_empty() {
             here.cancelled().await;
             return Ok(());
@@ -242,6 +246,9 @@ impl Deliver {
                 }
                 Some(anew) => return track.give_way(&chunk, anew, live, log).await,
             }
+            if std::mem::take(&mut untold) {
+                at_work(name, &self.state, backoff);
+            }
             junction.moved(track.whole());
         }
     }
@@ -276,8 +283,9 @@ impl Deliver {
             checkpoint.next
         );
         let help = "this data directory is an old copy, or two were used in turn: start `rowcast \
-                    run` on the one that wrote the copy; or empty the copy's tables and delete \
-                    its row in the checkpoint table, to build it anew from this log";
+                    run` on the one that wrote the copy; or delete its row in the checkpoint table \
+                    and resume the route: the copy is built anew from this log, beside the rows \
+                    that are there";
         let route = self.route.clone();
         Err(SinkError::Checkpoint { route, what, help: help.into() }.into())
     }

@@ -56,6 +56,16 @@ pub(crate) fn at_work<S: HasCondition>(
     });
 }
 
+/// Whether a loop told of trouble that is not known to be over.
+pub(crate) fn in_trouble<S: HasCondition>(state: &watch::Sender<S>) -> bool {
+    let mut trouble = false;
+    state.send_if_modified(|s| {
+        trouble = s.condition().trouble.is_some();
+        false
+    });
+    trouble
+}
+
 /// What a loop does after an error.
 pub(crate) enum Next {
     Again,

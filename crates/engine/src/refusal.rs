@@ -33,6 +33,14 @@ pub enum Refusal {
         /// How to name one.
         help: String,
     },
+    /// The route is in no state for it now.
+    #[error("{what}")]
+    NotNow {
+        /// What it is doing instead.
+        what: String,
+        /// What to wait for, or to do first.
+        help: String,
+    },
     /// The subscriber's database does not answer.
     #[error("{service}'s database did not answer within {waited:?}")]
     Late {
@@ -52,9 +60,10 @@ pub enum Refusal {
 impl Diagnose for Refusal {
     fn remedy(&self) -> Remedy {
         match self {
-            Self::Missing { .. } | Self::Unfit { .. } | Self::Ambiguous { .. } => {
-                Remedy::Operator(Code::Subscription)
-            }
+            Self::Missing { .. }
+            | Self::Unfit { .. }
+            | Self::Ambiguous { .. }
+            | Self::NotNow { .. } => Remedy::Operator(Code::Subscription),
             Self::Late { .. } => Remedy::Retry,
             Self::Log(e) => e.remedy(),
             Self::Registry(e) => e.remedy(),
@@ -65,7 +74,8 @@ impl Diagnose for Refusal {
         match self {
             Self::Missing { help, .. }
             | Self::Unfit { help, .. }
-            | Self::Ambiguous { help, .. } => help,
+            | Self::Ambiguous { help, .. }
+            | Self::NotNow { help, .. } => help,
             Self::Late { .. } => "is the database running and not overloaded? nothing was changed",
             Self::Log(e) => e.help(),
             Self::Registry(e) => e.help(),

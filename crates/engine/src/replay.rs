@@ -47,7 +47,7 @@ impl Board {
         }
         if let Some(pause) = &entry.pause {
             let help = format!("`rowcast resume {route}` first; {UNCHANGED}");
-            return Err(Refusal::Unfit { what: format!("route {route} is {pause}"), help });
+            return Err(Refusal::NotNow { what: format!("route {route} is {pause}"), help });
         }
         let chosen = if entities.is_empty() { &entry.entities } else { &entities };
         let from = self.from(route, chosen, begin).await?;
@@ -115,7 +115,7 @@ fn late(route: &RouteId) -> Refusal {
     let what = format!("route {route} did not get to its target within {TAKEN_WITHIN:?}");
     let help = "it begins once the route gets there, unless `rowcast run` is restarted before; \
                 `rowcast status` says why it waits";
-    Refusal::Unfit { what, help: help.into() }
+    Refusal::NotNow { what, help: help.into() }
 }
 
 fn nothing(route: &RouteId) -> Refusal {
@@ -125,12 +125,12 @@ fn nothing(route: &RouteId) -> Refusal {
         "a copy that is empty or is being built is made with `--from beginning`; one that begins with \
          `now` cannot be; {UNCHANGED}"
     );
-    Refusal::Unfit { what, help }
+    Refusal::NotNow { what, help }
 }
 
 fn busy(route: &RouteId) -> Refusal {
     let what =
         format!("route {route} is building copies now, and one thing is done after the other");
     let help = format!("`rowcast wait --live --route {route}`, then ask again; {UNCHANGED}");
-    Refusal::Unfit { what, help }
+    Refusal::NotNow { what, help }
 }

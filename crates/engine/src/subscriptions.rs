@@ -195,8 +195,11 @@ fn meant(
             let others: Vec<_> = catalog.entries.iter().filter(|e| e.to == *to).collect();
             let names: Vec<_> = others.iter().map(|e| e.of().to_string()).collect();
             let of = of.to_string();
-            let help =
-                rowcast_core::advice(&of, "its subscriptions", names.iter().map(String::as_str));
+            let help = if names.is_empty() {
+                "`rowcast subscriptions` lists who gets what".into()
+            } else {
+                rowcast_core::advice(&of, "its subscriptions", names.iter().map(String::as_str))
+            };
             Err(Refusal::Missing { what, help: format!("{help}; nothing was changed") })
         }
         _ => {

@@ -102,6 +102,19 @@ impl Access {
         self.holder(token).ok_or_else(|| refused("this token was taken back"))
     }
 
+    /// Resolves once the caller may not do it any more, because the tokens were replaced. Whoever
+    /// waits in one long request listens to it. Cancel safe.
+    pub(crate) async fn ended(&self, caller: &Caller, deed: Deed<'_>) -> Problem {
+        let mut changes = self.changes();
+        loop {
+            // Looked at before the first change, too: it may have come since the token was shown.
+            if let Err(problem) = self.again(caller).and_then(|caller| caller.may(deed)) {
+                return problem;
+            }
+            changes.changed().await.expect("the tokens' sender is part of `self`");
+        }
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_open() {
             return Ok(Caller::anybody());

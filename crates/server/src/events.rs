@@ -69,8 +69,6 @@ struct What {
             body = shapes::ServerSentEvent, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is missing or wrong.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
         (status = 403, description = "This token may not read these events.", body = Problem,
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such stream or entity.", body = Problem,

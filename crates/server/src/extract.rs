@@ -25,6 +25,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// No parameters: one that is written all the same is not passed over, because whoever wrote it
+/// believes that it means something.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
 /// The parts of a request's path that stand for something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Named<T>(pub(crate) T);
@@ -56,8 +62,16 @@ where
             let detail = format!("the body did not arrive within {within:?}");
             Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
         })?;
-        body.map(|Json(Object(body))| Self(body))
-            .map_err(|e| Problem::new(e.status(), e.body_text()))
+        body.map(|Json(Object(body))| Self(body)).map_err(|e| {
+            let problem = Problem::new(e.status(), e.body_text());
+            match e.status() {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => problem.help(
+                    "send JSON with the header `Content-Type: application/json`; `{}` where there \
+                     is nothing to say",
+                ),
+                _ => problem,
+            }
+        })
     }
 }
 
@@ -116,6 +130,8 @@ mod tests {
         ] {
             let problem = sent(content_type, body).await.unwrap_err();
             assert_eq!(problem["status"], status, "{problem}");
+            let helps = problem["help"].as_str().unwrap_or_default().contains("application/json");
+            assert_eq!(helps, status == 415, "{problem}");
         }
     }
 }

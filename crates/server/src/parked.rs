@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
 use crate::extract::Asked;
+use crate::openapi::refusals::{NoRoute, NotAtWork};
 use crate::openapi::words;
 use crate::problem::Problem;
 use axum::Json;
@@ -149,14 +150,7 @@ impl From<ParkOutcome> for Outcome {
     params(Whose),
     responses(
         (status = 200, description = "Everything that is parked at this moment.", body = List),
-        (status = 400, description = "That is no route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 403, description = "Not this token's route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such route.", body = Problem,
-            content_type = "application/problem+json"),
+        NoRoute,
     ),
 )]
 async fn list(
@@ -183,14 +177,7 @@ async fn list(
     params(Which),
     responses(
         (status = 200, description = "The keys that are meant, with their rows.", body = List),
-        (status = 400, description = "No route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 403, description = "Not this token's route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such route, or nothing like that is parked.",
-            body = Problem, content_type = "application/problem+json"),
+        NoRoute,
     ),
 )]
 async fn show(
@@ -213,16 +200,8 @@ async fn show(
     params(Which),
     responses(
         (status = 200, description = "They were tried.", body = Outcome),
-        (status = 400, description = "No route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 403, description = "Not this token's route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such route, or nothing is parked of the table or key that is named.",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The route is not at work: it is paused, or waits for its database.",
-            body = Problem, content_type = "application/problem+json"),
+        NoRoute,
+        NotAtWork,
     ),
 )]
 async fn retry(
@@ -248,16 +227,8 @@ async fn retry(
     params(Which),
     responses(
         (status = 200, description = "They were given up.", body = Outcome),
-        (status = 400, description = "No route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 403, description = "Not this token's route.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such route, or nothing is parked of the table or key that is named.",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The route is not at work: it is paused, or waits for its database.",
-            body = Problem, content_type = "application/problem+json"),
+        NoRoute,
+        NotAtWork,
     ),
 )]
 async fn drop_pending(

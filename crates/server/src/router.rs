@@ -35,7 +35,10 @@ pub(crate) fn router(api: Api) -> Router {
     let quick = quick().layer(from_fn_with_state(api.clone(), limits::in_time));
     let (router, _) = quick.merge(patient()).split_for_parts();
     router
-        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .fallback(async || {
+            Problem::not_found("there is nothing at this path")
+                .help("`/v1/openapi.json` describes every path")
+        })
         .method_not_allowed_fallback(async || {
             let detail = "this path does not answer to this method";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)

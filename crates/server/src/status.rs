@@ -2,6 +2,7 @@
 
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
+use crate::extract::{Asked, Nothing};
 use crate::openapi::shapes;
 use crate::problem::Problem;
 use axum::Json;
@@ -23,11 +24,15 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     tag = "status",
     responses(
         (status = 200, description = "Everything at this moment.", body = shapes::Status),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
+        (status = 400, description = "A parameter that means nothing here.", body = Problem,
             content_type = "application/problem+json"),
     ),
 )]
-async fn status(State(api): State<Api>, caller: Caller) -> Result<Json<Status>, Problem> {
+async fn status(
+    State(api): State<Api>,
+    caller: Caller,
+    _: Asked<Nothing>,
+) -> Result<Json<Status>, Problem> {
     caller.may(Deed::SeeStatus)?;
     let mut status = api.board.status().await;
     if let Some(own) = caller.limited_to() {

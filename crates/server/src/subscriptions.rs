@@ -2,15 +2,16 @@
 
 use crate::api::Api;
 use crate::auth::{Caller, Deed};
-use crate::extract::{Asked, Named, Sent};
+use crate::extract::{Asked, Named, Nothing, Sent};
+use crate::openapi::refusals::Refused;
 use crate::openapi::{shapes, words};
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use rowcast_core::{
-    Begin, EditError, EntityRef, Entry, Fields, Origin, Pause, RegistryError, RouteId, ServiceName,
-    Subscription, quote,
+    Begin, EditError, EntityRef, Entry, Fields, Filter, FilterError, Origin, Pause, RegistryError,
+    RouteId, ServiceName, Subscription, quote,
 };
 use rowcast_engine::{Refusal, Subscribed, Subscriptions};
 use serde::{Deserialize, Serialize};
@@ -134,13 +135,14 @@ struct Replaying {
     tag = "subscriptions",
     responses(
         (status = 200, description = "All of them.", body = Listed),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
-async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Listed>, Problem> {
+async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    _: Asked<Nothing>,
+) -> Result<Json<Listed>, Problem> {
     caller.may(Deed::SeeSubscriptions)?;
     let subscriptions = subscriptions(&api)?.list().await.map_err(|e| refused(&e))?;
     let own = caller.limited_to();
@@ -160,15 +162,13 @@ async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Listed>, Pr
                 ("to" = "$response.body#/to"), ("of" = "$response.body#/of"),
                 ("into" = "$response.body#/into"),
             ))))),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 async fn subscribe(
     State(api): State<Api>,
     caller: Caller,
+    _: Asked<Nothing>,
     Sent(wish): Sent<Wish>,
 ) -> Result<(StatusCode, Json<Subscribed>), Problem> {
     let entry = entry(wish)?;
@@ -189,10 +189,7 @@ async fn subscribe(
     ),
     responses(
         (status = 200, description = "What was ended.", body = shapes::Subscribed),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 async fn unsubscribe(
@@ -216,16 +213,14 @@ async fn unsubscribe(
     request_body = Reason,
     responses(
         (status = 200, description = "It stands still.", body = Told),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 async fn pause(
     State(api): State<Api>,
     caller: Caller,
     Named(route): Named<String>,
+    _: Asked<Nothing>,
     Sent(Reason { by, why }): Sent<Reason>,
 ) -> Result<Json<Told>, Problem> {
     let id: RouteId = parsed("route", &route)?;
@@ -248,16 +243,14 @@ async fn pause(
     params(("route" = inline(words::Route), Path, description = "The route, written FROM:TO.")),
     responses(
         (status = 200, description = "It goes on.", body = Told),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 async fn resume(
     State(api): State<Api>,
     caller: Caller,
     Named(route): Named<String>,
+    _: Asked<Nothing>,
 ) -> Result<Json<Told>, Problem> {
     let id: RouteId = parsed("route", &route)?;
     caller.may(Deed::ManageSubscriptions(&id.to))?;
@@ -275,16 +268,14 @@ async fn resume(
     request_body = Again,
     responses(
         (status = 202, description = "The target remembers it.", body = Replaying),
-        (status = "4XX", description = "Refused.", body = Problem,
-            content_type = "application/problem+json"),
-        (status = "5XX", description = "Not now.", body = Problem,
-            content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 async fn replay(
     State(api): State<Api>,
     caller: Caller,
     Named(route): Named<String>,
+    _: Asked<Nothing>,
     Sent(Again { entities, from }): Sent<Again>,
 ) -> Result<(StatusCode, Json<Replaying>), Problem> {
     let id: RouteId = parsed("route", &route)?;
@@ -309,7 +300,7 @@ fn subscriptions(api: &Api) -> Result<Arc<Subscriptions>, Problem> {
 fn entry(wish: Wish) -> Result<Entry, Problem> {
     let (to, of): (_, EntityRef) = (parsed("to", &wish.to)?, parsed("of", &wish.of)?);
     let from = begin(wish.from)?;
-    let filter = wish.filter.map(|text| parsed("where", &text)).transpose()?;
+    let filter = wish.filter.as_deref().map(filter).transpose()?;
     let fields = match wish.fields {
         None => Fields::All,
         Some(list) if list.is_empty() => {
@@ -326,6 +317,16 @@ fn entry(wish: Wish) -> Result<Entry, Problem> {
     let entity = of.entity.clone();
     let subscription = Subscription { entity, into, fields, create, filter, from };
     Ok(Entry { to, from: of.service, subscription, origin: Origin::RunTime })
+}
+
+/// A condition; a mistake in it is shown at its place.
+fn filter(text: &str) -> Result<Filter, Problem> {
+    text.parse().map_err(|e: FilterError| {
+        let mut lines = vec![e.shown(text), e.help.clone()];
+        lines.retain(|line| !line.is_empty());
+        Problem::bad_request(format!("where: {e}"))
+            .help(format!("{}; nothing was changed", lines.join("\n")))
+    })
 }
 
 fn named(field: WishedField) -> Result<(String, String), Problem> {
@@ -354,7 +355,7 @@ fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Missing { .. } => StatusCode::NOT_FOUND,
         Refusal::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::Ambiguous { .. } => StatusCode::CONFLICT,
+        Refusal::Ambiguous { .. } | Refusal::NotNow { .. } => StatusCode::CONFLICT,
         Refusal::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
         Refusal::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Registry(RegistryError::Refused(e)) => match e {

@@ -69,8 +69,6 @@ struct Arrived {
         (status = 200, description = "It has come.", body = Arrived),
         (status = 400, description = "No route or position, or another service's kind of position.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or an unknown one.", body = Problem,
-            content_type = "application/problem+json"),
         (status = 403, description = "Not this token's route.", body = Problem,
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such route.", body = Problem,
@@ -109,8 +107,12 @@ async fn wait(
             _ => api.board.wait_live(&route, point, timeout).await,
         }
     };
-    // A waiting client must not hold up the shutdown.
-    let arrived = api.stop.run_until_cancelled(arrival).await.ok_or_else(Problem::stopping)?;
+    let arrived = tokio::select! {
+        arrived = arrival => arrived,
+        // A waiting client must not hold up the shutdown.
+        () = api.stop.cancelled() => return Err(Problem::stopping()),
+        problem = api.access.ended(&caller, Deed::Wait(&route)) => return Err(problem),
+    };
     arrived.map_err(|e| Problem::new(status_of(&e), e.to_string()))?;
     Ok(Json(Arrived {
         route: route.to_string(),

@@ -174,6 +174,11 @@ async fn a_copy_begins_where_it_is_told_and_is_replayed() {
         assert!(problem["detail"].is_string(), "{problem}");
     }
     assert_eq!(answers.ask("POST /v1/routes/shop:nobody/replay", "{}").await.0, 404);
+    // What stands in the way now and will not for ever is a conflict, not a wrong question.
+    assert_eq!(answers.ask("POST /v1/routes/shop:order/pause", "{}").await.0, 200);
+    let (status, problem) = answers.ask(path, "{}").await;
+    assert_eq!((status, &problem["code"]), (409, &json!("SUBSCRIPTION")), "{problem}");
+    assert!(problem["help"].as_str().unwrap().contains("rowcast resume shop:order"), "{problem}");
 }
 
 #[tokio::test]
@@ -202,6 +207,11 @@ async fn what_cannot_be_read_or_does_not_fit_is_refused_with_what_to_do() {
             assert!(help.contains("nothing was changed"), "{problem}");
         }
     }
+    let wrong = json!({"to": "order", "of": "shop.customer", "where": "key = (1"});
+    let (_, problem) = answers.subscribe(wrong).await;
+    let help = problem["help"].as_str().unwrap();
+    assert!(help.starts_with("key = (1\n"), "{problem}");
+    assert!(help.contains('^') && help.contains("nothing was changed"), "{problem}");
     for body in ["", "{", "[]", "\u{0}", "{\"to\": 1}"] {
         let (status, _) = answers.ask("POST /v1/subscriptions", body).await;
         assert!(matches!(status, 400 | 422), "{status} {body:?}");

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use row::{pack, schema};
 use rowcast_core::{
     Batch, BatchBuilder, Checkpoint, Claim, CopyView, Database, DatabaseError, EntityName, Epoch,
-    Finding, LogId, Member, Op, Parked, Point, Position, Retained, RouteId, Schema, ServiceName,
-    Shape, Sink, SinkSpec, Snapshot, Source, SourceError, SourceSpec, SourceView, Start, Table,
+    Finding, Listed, LogId, Member, Offer, Op, Parked, Point, Position, Retained, RouteId, Schema,
+    ServiceName, Shape, Sink, SinkSpec, Snapshot, Source, SourceError, SourceSpec, SourceView,
+    Start, Table,
 };
 use sink::MemorySink;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -392,12 +393,13 @@ impl Database for MemoryDatabase {
         Vec::new()
     }
 
-    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError> {
+    async fn offer(&self, spec: &SourceSpec) -> Result<Offer, DatabaseError> {
         let schema = |e: &EntityName| (e.clone(), Schema::clone(&schema(e)));
-        Ok(spec.entities.iter().map(|e| schema(&e.entity)).collect())
+        let schemas = spec.entities.iter().map(|e| schema(&e.entity)).collect();
+        Ok(Offer { schemas, listed: Vec::new() })
     }
 
-    async fn check_sink(&self, _: &SinkSpec, _: &[Arc<Shape>]) -> Vec<Finding> {
+    async fn check_sink(&self, _: &SinkSpec, _: &[Arc<Shape>], _: &[Listed]) -> Vec<Finding> {
         Vec::new()
     }
 

@@ -3,7 +3,7 @@
 use crate::config::{Plan, PlannedRoute, PlannedService, nearest};
 use futures::future::join_all;
 use rowcast_core::{
-    Diagnose, EntityName, Finding, ProjectError, Projection, Schema, ServiceName, Severity, Shape,
+    Diagnose, Finding, Offer, ProjectError, Projection, Schema, ServiceName, Severity, Shape,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) struct Section {
 }
 
 /// What a publisher would give.
-type Schemas = HashMap<ServiceName, Vec<(EntityName, Schema)>>;
+type Offers = HashMap<ServiceName, Offer>;
 
 /// Everything, in the file's order.
 pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
@@ -26,14 +26,14 @@ pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
         looked.unwrap_or_else(|_| (vec![late(&service.database.address(), within)], None))
     });
     let mut sections = Vec::new();
-    let mut schemas = Schemas::new();
+    let mut offers = Offers::new();
     for (service, (findings, given)) in plan.services.iter().zip(join_all(publishers).await) {
-        schemas.extend(given.map(|g| (service.name.clone(), g)));
+        offers.extend(given.map(|g| (service.name.clone(), g)));
         let (name, address) = (service.name.clone(), service.database.address());
         sections.push(Section { service: name, address, findings });
     }
     let routes = plan.routes.iter().map(|route| async {
-        let looked = tokio::time::timeout(within, look_at_sink(route, &schemas)).await;
+        let looked = tokio::time::timeout(within, look_at_sink(route, &offers)).await;
         looked.unwrap_or_else(|_| vec![late(&route.database.address(), within)])
     });
     for (route, findings) in plan.routes.iter().zip(join_all(routes).await) {
@@ -53,15 +53,13 @@ fn late(address: &str, within: Duration) -> Finding {
     )
 }
 
-async fn look_at_source(
-    service: &PlannedService,
-) -> (Vec<Finding>, Option<Vec<(EntityName, Schema)>>) {
+async fn look_at_source(service: &PlannedService) -> (Vec<Finding>, Option<Offer>) {
     let Some(spec) = &service.source else {
         return (service.database.left_behind(&service.name).await, None);
     };
     let mut findings = service.database.check_source(spec).await;
-    match service.database.schemas(spec).await {
-        Ok(schemas) => (findings, Some(schemas)),
+    match service.database.offer(spec).await {
+        Ok(offer) => (findings, Some(offer)),
         Err(e) => {
             // What makes this fail is mostly a finding already.
             if !findings.iter().any(|f| f.severity == Severity::Error) {
@@ -78,11 +76,11 @@ fn chain(error: &dyn Diagnose) -> String {
     rowcast_engine::TroubleReport::of(error).line()
 }
 
-async fn look_at_sink(route: &PlannedRoute, schemas: &Schemas) -> Vec<Finding> {
+async fn look_at_sink(route: &PlannedRoute, offers: &Offers) -> Vec<Finding> {
     let id = &route.sink.route;
-    let Some(given) = schemas.get(&id.from) else {
+    let Some(Offer { schemas: given, listed }) = offers.get(&id.from) else {
         // Its own database can be looked at all the same.
-        let mut findings = route.database.check_sink(&route.sink, &[]).await;
+        let mut findings = route.database.check_sink(&route.sink, &[], &[]).await;
         findings.push(Finding::new(
             Severity::Warning,
             id.to_string(),
@@ -112,7 +110,7 @@ async fn look_at_sink(route: &PlannedRoute, schemas: &Schemas) -> Vec<Finding> {
             ));
         }
     }
-    findings.extend(route.database.check_sink(&route.sink, &shapes).await);
+    findings.extend(route.database.check_sink(&route.sink, &shapes, listed).await);
     findings.extend((route.lanes > 1).then(|| in_lanes(route)));
     findings
 }

@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) listen: Located<SocketAddr>,
     /// Who may ask. Everybody on this machine if unset, and then only loopback is possible.
     tokens: Vec<Token>,
+    /// Some of what stands there is none; that there are none was not meant.
+    tokens_wrong: bool,
     /// Certificate and key; plain HTTP if unset.
     pub(crate) tls: Option<TlsFiles>,
 }
@@ -104,7 +106,7 @@ impl Server {
         let default = SocketAddr::from(([127, 0, 0, 1], 7117));
         let mut listen = Located { value: default, at: Place::default() };
         let Some(mut section) = section else {
-            return Self { listen, tokens: Vec::new(), tls: None };
+            return Self { listen, tokens: Vec::new(), tokens_wrong: false, tls: None };
         };
         if let Some(text) = section.text("listen", reader) {
             match text.value.replace("localhost:", "127.0.0.1:").parse() {
@@ -116,13 +118,15 @@ impl Server {
                 ),
             }
         }
+        let before = reader.problems.errors();
         let tokens = match section.take("tokens") {
             Some((at, value)) => tokens(value, &at, reader),
             None => Vec::new(),
         };
+        let tokens_wrong = reader.problems.errors() > before;
         let tls = section.section("tls", reader).and_then(|tls| TlsFiles::read(tls, reader));
         section.finish(reader);
-        Self { listen, tokens, tls }
+        Self { listen, tokens, tokens_wrong, tls }
     }
 
     /// Adds what does not fit together; `services` are the file's.
@@ -132,7 +136,7 @@ impl Server {
         problems: &mut Problems,
     ) {
         let local = self.listen.value.ip().is_loopback();
-        if !local && self.tokens.is_empty() {
+        if !local && self.tokens.is_empty() && !self.tokens_wrong {
             problems.error(
                 &self.listen.at,
                 "everybody who reaches this address could read everything: there are no tokens",

@@ -261,7 +261,10 @@ async fn a_new_value_of_an_enum_parks_its_rows_until_the_copy_has_it() {
     .await;
     let shown = pair.rowcast.run(LONG, &["parked", "list"]).await;
     assert!(shown.stdout.contains("ALTER TYPE"), "{}", shown.said());
-    pair.to.sql("ALTER TYPE mood ADD VALUE 'merry'").await;
+    let checked = pair.rowcast.run(LONG, &["check"]).await.good();
+    assert!(checked.stdout.contains("lacks 'merry'"), "{}", checked.said());
+    let fixed = pair.rowcast.run(LONG, &["check", "--fix"]).await.good();
+    assert!(fixed.stderr.contains("ADD VALUE 'merry' AFTER 'cross'"), "{}", fixed.said());
     let route = format!("{}:order", pair.service);
     eventually(LONG, "what was parked", async || {
         let _ = pair.rowcast.run(LONG, &["parked", "retry", &route, "--all"]).await;

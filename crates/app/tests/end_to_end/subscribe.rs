@@ -249,6 +249,7 @@ async fn killed_in_the_middle_of_subscribing_it_is_there_as_a_whole_or_not_at_al
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_what_to_do() {
     let trio = Trio::new(Kind::Sqlite).await;
+    trio.configure("[service.away]\ndatabase = \"postgres://nobody@127.0.0.1:1/x\"");
     let running = trio.start().await;
     eventually(LONG, "the route", async || trio.route_is("order", "live").await).await;
     let refused = async |args: &[&str], code: i32, words: &[&str]| {
@@ -276,6 +277,14 @@ async fn what_does_not_fit_is_refused_with_what_to_do() {
     refused(&["unsubscribe", "order", &of], 1, &["stands in the configuration file"]).await;
     refused(&["unsubscribe", "bill", &of], 2, &["bill has no subscription"]).await;
     refused(&["pause", "nobody:order"], 2, &["there is no route nobody:order"]).await;
+    let lists = ["nobody has no subscription", "`rowcast subscriptions` lists"];
+    refused(&["unsubscribe", "nobody", &of], 2, &lists).await;
+    let unreachable = ["error[SUBSCRIPTION]: away's database cannot", "is the database running"];
+    refused(&["subscribe", "away", &of], 1, &unreachable).await;
+    let condition = ["subscribe", "bill", &of, "--where", "balance >"];
+    refused(&condition, 2, &["where: expected", "^", "nothing was changed"]).await;
+    refused(&["tail", &trio.of("acount")], 2, &["did you mean `account`?"]).await;
+    refused(&["tail", &trio.name, "--from", "999999"], 1, &["ends at offset"]).await;
     assert_eq!(trio.listed().await.len(), 1, "nothing was changed");
     trio.say(&["subscribe", "bill", &of, "--fields", "id,amount=balance"]).await.good();
     let same = trio.say(&["subscribe", "bill", &of, "--fields", "id,amount=balance"]).await;

@@ -104,6 +104,10 @@ async fn server(
     findings.push(room("max_replication_slots", number(4), wanted));
     findings.push(room("max_wal_senders", number(5), 2));
     findings.push(slot_limit(&text(6)));
+    let name = slot_name(&spec.service);
+    if let Some((what, help)) = slot.as_ref().and_then(|s| s.elsewhere(&name)) {
+        findings.push(Finding::new(Severity::Error, &name, sentence(&what), sentence(help)));
+    }
     if let Some(lost) = slot.and_then(|s| s.lost) {
         findings.push(Finding::new(
             Severity::Error,
@@ -118,6 +122,13 @@ async fn server(
         ));
     }
     Ok(true)
+}
+
+/// What the source's errors say, as findings say it.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }
 
 /// While Rowcast is down nothing of ours can watch what the slot keeps; the server can.

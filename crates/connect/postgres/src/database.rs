@@ -2,6 +2,7 @@
 
 use crate::check;
 use crate::connect::{Address, AddressError, Fault};
+use crate::enums;
 use crate::sink::{self, PostgresCopies, PostgresSink};
 use crate::source::catalog::{Which, tables};
 use crate::source::prepare::place;
@@ -11,7 +12,7 @@ use crate::source::wire::{Purpose, Wire, WireError};
 use crate::source::{PostgresSource, emit, retained, shape};
 use async_trait::async_trait;
 use rowcast_core::{
-    CopyView, Database, DatabaseError, EntityName, Epoch, Finding, Point, Retained, RouteId,
+    CopyView, Database, DatabaseError, Epoch, Finding, Listed, Offer, Point, Retained, RouteId,
     Schema, ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, Table,
     TableColumn, quote,
 };
@@ -91,7 +92,7 @@ impl Database for PostgresDatabase {
         check::source(&self.address, spec).await
     }
 
-    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError> {
+    async fn offer(&self, spec: &SourceSpec) -> Result<Offer, DatabaseError> {
         let mut wire = self.connect().await?;
         let places: Vec<_> = spec.entities.iter().filter_map(|e| place(e).ok()).collect();
         let found = tables(&mut wire, Which::Named(&places)).await;
@@ -102,11 +103,24 @@ impl Database for PostgresDatabase {
             let shape = shape::of_table(table, publish).ok()?;
             Some((publish.entity.clone(), Schema::clone(&shape.schema)))
         };
-        Ok(spec.entities.iter().filter_map(schema).collect())
+        let schemas: Vec<_> = spec.entities.iter().filter_map(schema).collect();
+        let types: Vec<u32> = found.iter().flat_map(|t| &t.columns).map(|c| c.type_oid).collect();
+        let rows = wire.query(&enums::sql(&types)).await;
+        let rows = rows.map_err(|e| self.refused("the values of its enums", e))?;
+        let texts = rows.into_iter().filter_map(|row| {
+            let texts: Option<Vec<String>> = row.into_iter().collect();
+            texts?.try_into().ok()
+        });
+        Ok(Offer { schemas, listed: enums::read(texts) })
     }
 
-    async fn check_sink(&self, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<Finding> {
-        sink::check(&self.address, spec, shapes).await
+    async fn check_sink(
+        &self,
+        spec: &SinkSpec,
+        shapes: &[Arc<Shape>],
+        listed: &[Listed],
+    ) -> Vec<Finding> {
+        sink::check(&self.address, spec, shapes, listed).await
     }
 
     async fn fix(&self, statements: &[String]) -> Result<(), DatabaseError> {

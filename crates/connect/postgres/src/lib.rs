@@ -4,6 +4,7 @@
 mod check;
 mod connect;
 mod database;
+mod enums;
 mod sink;
 mod source;
 

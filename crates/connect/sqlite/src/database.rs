@@ -8,9 +8,9 @@ use crate::table::Table;
 use crate::view::{SqliteCopies, SqliteView};
 use async_trait::async_trait;
 use rowcast_core::{
-    CopyView, Database, DatabaseError, EntityName, Epoch, Finding, Point, Retained, RouteId,
-    Schema, ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView,
-    TableColumn, quote,
+    CopyView, Database, DatabaseError, Epoch, Finding, Listed, Offer, Point, Retained, RouteId,
+    ServiceName, Shape, Sink, SinkSpec, Source, SourceError, SourceSpec, SourceView, TableColumn,
+    quote,
 };
 use rusqlite::{Connection, Error};
 use std::path::{Path, PathBuf};
@@ -110,17 +110,23 @@ impl Database for SqliteDatabase {
         blocking(move || check::source(&path, &spec)).await
     }
 
-    async fn schemas(&self, spec: &SourceSpec) -> Result<Vec<(EntityName, Schema)>, DatabaseError> {
+    async fn offer(&self, spec: &SourceSpec) -> Result<Offer, DatabaseError> {
         let spec = spec.clone();
         self.ask("reading the published tables", move |c| {
             let published = |p| published_table(c, &spec.service, p).ok();
             let schemas = spec.entities.iter().filter_map(published);
-            Ok(schemas.map(|(_, schema)| (schema.entity.clone(), schema)).collect())
+            let schemas = schemas.map(|(_, schema)| (schema.entity.clone(), schema)).collect();
+            Ok(Offer { schemas, listed: Vec::new() })
         })
         .await
     }
 
-    async fn check_sink(&self, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<Finding> {
+    async fn check_sink(
+        &self,
+        spec: &SinkSpec,
+        shapes: &[Arc<Shape>],
+        _: &[Listed],
+    ) -> Vec<Finding> {
         let (path, spec, shapes) = (self.path.clone(), spec.clone(), shapes.to_vec());
         blocking(move || check::sink(&path, &spec, &shapes)).await
     }

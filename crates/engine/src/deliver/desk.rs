@@ -27,6 +27,10 @@ impl ParkWhich {
         self.table.as_ref().is_none_or(|t| *t == parked.table)
             && self.key.as_ref().is_none_or(|k| *k == parked.shown)
     }
+
+    pub(crate) fn takes_all(&self) -> bool {
+        self.table.is_none() && self.key.is_none()
+    }
 }
 
 /// A parked key as it is shown. Its values are for the people who may read the target.

@@ -54,7 +54,7 @@ pub(super) async fn look(
         unfit(e.to_string(), help)
     })?;
     let spec = SinkSpec { route: entry.route(), subscriptions, track: Track::Main };
-    let found = tokio::time::timeout(LOOK, to.database.check_sink(&spec, &shapes)).await;
+    let found = tokio::time::timeout(LOOK, to.database.check_sink(&spec, &shapes, &[])).await;
     let found = found.map_err(|_| Refusal::Late { service: entry.to.clone(), waited: LOOK })?;
     match found.into_iter().find(|f| f.severity == Severity::Error) {
         None => Ok(()),
@@ -63,6 +63,11 @@ pub(super) async fn look(
             if let Some(fix) = finding.fix {
                 let statements = fix.statements.join("; ");
                 help = format!("{help}: {statements}");
+            }
+            // About the database as a whole: there is none to be asked now.
+            if finding.subject == to.database.address() {
+                let help = format!("{help}; {UNCHANGED}");
+                return Err(Refusal::NotNow { what: finding.message, help });
             }
             Err(unfit(format!("{}'s {} {}", entry.to, finding.subject, finding.message), help))
         }
@@ -169,12 +174,12 @@ async fn schema(entry: &Entry, from: &Service, log: &dyn EventLog) -> Result<Arc
         unfit(what, "`rowcast status` shows how its service does; try again when it is captured")
     };
     let Some(spec) = &from.source else { return Err(not_yet("")) };
-    let asked = tokio::time::timeout(LOOK, from.database.schemas(spec)).await;
+    let asked = tokio::time::timeout(LOOK, from.database.offer(spec)).await;
     let given = match asked {
         Ok(Ok(given)) => given,
         Ok(Err(e)) => return Err(not_yet(&format!(": {e}"))),
         Err(_) => return Err(not_yet("")),
     };
-    let found = given.into_iter().find(|(name, _)| name == entity);
+    let found = given.schemas.into_iter().find(|(name, _)| name == entity);
     found.map(|(_, schema)| Arc::new(schema)).ok_or_else(|| not_yet(""))
 }

@@ -57,6 +57,36 @@ async fn what_needs_a_person_pauses_only_its_route_and_heals_when_the_person_act
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_that_waits_for_a_person_is_not_live_while_it_looks_again() {
+    // Whichever of its calls fails when it looks again.
+    for calls in 0..10 {
+        let world = world(1);
+        let node = world.run();
+        node.caught_up().await;
+        let mut faults = vec![Fault::None; calls + 1];
+        faults[0] = Fault::NeedOperator;
+        faults.push(Fault::NeedOperator);
+        world.subscribers[0].sink_faults(&faults);
+        world.publisher.commit(&[Write::put("customer", 1, "a")]);
+        node.until("a paused route", |s| s.routes[0].state == "paused").await;
+        // Every moment of its next look, which comes after ten seconds.
+        tokio::time::sleep(Duration::from_millis(9_900)).await;
+        for _ in 0..200 {
+            for _ in 0..20 {
+                let state = node.board.status().await.routes[0].state;
+                assert!(state == "paused" || world.is_copied(0), "{state} after {calls} calls");
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        node.board.wait_live(&route(0), None, Duration::from_secs(600)).await.unwrap();
+        assert!(world.is_copied(0));
+        world.subscribers[0].forget_faults();
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_history_is_never_silently_continued() {
     let world = world(1);
     world.publisher.commit(&[Write::put("customer", 1, "a"), Write::put("customer", 2, "b")]);

@@ -225,8 +225,10 @@ async fn a_replay_that_cannot_be_is_refused_with_what_can() {
     let older = refused(Begin::Position(Point::Sequence(1))).await;
     assert!(older.contains("position"), "{older}");
     assert!(refused(Begin::Now(None)).await.contains("leave out"));
+    let asked = tokio::time::Instant::now();
     let later = refused(Begin::Offset(Offset(1_000_000))).await;
     assert!(later.contains("not come to 1000000"), "{later}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "nobody waits for an offset");
     let foreign = refused(Begin::Position(Point::Lsn(5))).await;
     assert!(foreign.contains("positions look like"), "{foreign}");
     assert!(compacted > Offset(3));

@@ -70,7 +70,9 @@ impl Follow {
     ) -> Self {
         let Part { at, until, left } = part;
         let (read, walk, readable, read_to) = (VecDeque::new(), None, None, at);
-        let grants = api.access.changes();
+        let mut grants = api.access.changes();
+        // They may have changed since the caller showed its token.
+        grants.mark_changed();
         Self {
             api,
             caller,

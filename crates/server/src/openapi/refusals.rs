@@ -1,11 +1,45 @@
 //! What may be answered wherever one asks: the refusals of the layers before every handler. A handler
 //! describes its own.
 
+use crate::problem::Problem;
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr};
+
+/// Of what names a route that has to be there.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "read by the macro that writes the document")]
+pub(crate) enum NoRoute {
+    /// A parameter is missing or wrong.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Wrong(Problem),
+    /// There is no such route, or nothing like that on it.
+    #[response(status = 404, content_type = "application/problem+json")]
+    Missing(Problem),
+}
+
+/// Of what a route does between two chunks.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "read by the macro that writes the document")]
+pub(crate) enum NotAtWork {
+    /// The route is not at work: it is paused, or waits for its database.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Resting(Problem),
+}
+
+/// Of what changes the subscription map, or may not.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "read by the macro that writes the document")]
+pub(crate) enum Refused {
+    /// Refused.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Theirs(Problem),
+    /// Not now.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Ours(Problem),
+}
 
 /// Status, meaning, and the header that comes with it.
 type Refusal = (&'static str, &'static str, Option<(&'static str, &'static str)>);

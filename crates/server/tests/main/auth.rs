@@ -1,6 +1,8 @@
 use crate::client::{Follower, ask};
-use crate::shop::{Setup, Shop, tokens};
+use crate::shop::{LONG, Setup, Shop, tokens};
+use rowcast_server::{Grant, Limits, Role, TokenDigest};
 use rowcast_testkit::memory::Write;
+use rowcast_testkit::wait::eventually;
 
 async fn guarded() -> Shop {
     let setup = Setup { access: tokens(), ..Setup::default() };
@@ -87,5 +89,49 @@ async fn without_tokens_a_page_elsewhere_gets_nothing() {
         ask(shop.address, "GET /healthz", "origin: http://localhost:3000\r\n").await.status,
         200
     );
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_waits_and_no_others() {
+    let access = tokens();
+    let limits = Limits { waits: 3, ..Limits::default() };
+    let shop = Setup { access: access.clone(), limits, ..Setup::default() }.open().await;
+    shop.live(Some("admin")).await;
+    let path = "/v1/wait?route=shop:order&position=2&timeout_ms=600000";
+    let wait = async |token| loop {
+        let answer = shop.get(path, Some(token)).await;
+        // The probe below may have had the seat.
+        if answer.status != 503 {
+            return answer;
+        }
+    };
+    let replaced = async {
+        // All three are under way once a fourth is told that there is no seat.
+        let probe = "/v1/wait?route=shop:order&position=999&timeout_ms=0";
+        let taken = async || shop.get(probe, Some("reader")).await.status == 503;
+        eventually(LONG, "three wait", taken).await;
+        let grant = |name: &str, role, token: &str| Grant {
+            name: name.into(),
+            role,
+            token: TokenDigest::of(token),
+        };
+        let other = Role::Subscriber("billing".parse().unwrap());
+        let less = grant("less", other, "subscriber");
+        access.replace(vec![less, grant("renamed", Role::Reader, "reader")]);
+    };
+    let stays = async {
+        let answer = wait("reader").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let ended = async {
+        let (gone, less, ()) = tokio::join!(wait("admin"), wait("subscriber"), replaced);
+        let problem = gone.problem(401);
+        assert_eq!(problem["detail"], "this token was taken back");
+        less.problem(403);
+        shop.publisher.commit(&[Write::put("customer", 1, "a")]);
+        shop.publisher.commit(&[Write::put("customer", 2, "b")]);
+    };
+    tokio::time::timeout(LONG, async { tokio::join!(stays, ended) }).await.unwrap();
     shop.close().await;
 }

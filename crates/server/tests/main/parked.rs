@@ -90,5 +90,9 @@ async fn only_admins_and_the_subscriber_change_what_is_parked() {
     // It may have been tried again by itself a moment before.
     assert_eq!((healed.status, &healed.json()["parked"]), (200, &0.into()), "{healed:?}");
     assert_eq!(parked(&shop, "", "admin").await, 0);
+    for path in ["/v1/parked/retry", "/v1/parked/drop"] {
+        let done = post(&shop, &format!("{path}?route=shop:billing"), Some("admin")).await;
+        assert_eq!((done.status, &done.json()["dropped"]), (200, &0.into()), "{done:?}");
+    }
     shop.close().await;
 }

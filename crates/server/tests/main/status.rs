@@ -26,6 +26,8 @@ async fn a_bad_question_gets_a_problem_and_not_a_broken_connection() {
     let shop = Setup::default().open().await;
     for (path, status) in [
         ("/v1/wait", 400),
+        ("/v1/status?route=shop:order", 400),
+        ("/v1/subscriptions?to=order", 400),
         ("/v1/wait?route=shop:order", 400),
         ("/v1/wait?route=nonsense&position=1", 400),
         ("/v1/wait?route=shop:order&position=nonsense", 400),

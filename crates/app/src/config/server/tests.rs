@@ -46,6 +46,8 @@ fn an_address_that_others_reach_needs_tokens_and_is_told_about_tls() {
     assert!(!seen(&token).contains("in clear"), "loopback is no network");
     let none = seen("listen = \"0.0.0.0:7117\"\ntokens = []");
     assert!(none.contains("error: everybody"), "{none}");
+    let wrong = seen("listen = \"0.0.0.0:7117\"\ntokens = [{ name = \"a\", role = \"king\" }]");
+    assert!(wrong.contains("no role `king`") && !wrong.contains("error: everybody"), "{wrong}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use super::errors::Who;
 use super::fit::{self, Misfit};
 use super::table::{Table, TableName};
 use crate::connect::{Address, Session};
-use rowcast_core::{Diagnose, Finding, Severity, Shape, SinkSpec, quote};
+use crate::enums;
+use rowcast_core::{Diagnose, Finding, Listed, Severity, Shape, SinkSpec, quote};
 use std::sync::Arc;
 
 /// Everything that writing the route's copies needs, looked at.
@@ -13,6 +14,7 @@ pub(crate) async fn check(
     address: &Address,
     spec: &SinkSpec,
     shapes: &[Arc<Shape>],
+    listed: &[Listed],
 ) -> Vec<Finding> {
     let who = Who { route: spec.route.clone() };
     let session = match address.connect("rowcast check", &[]).await {
@@ -34,7 +36,7 @@ pub(crate) async fn check(
         Err(error) => findings.push(unanswered("rowcast.checkpoint", &error)),
     }
     for shape in shapes {
-        match table(&session, shape, &who).await {
+        match table(&session, shape, &who, listed).await {
             Ok(found) => findings.extend(found),
             Err(finding) => findings.push(finding),
         }
@@ -96,8 +98,12 @@ async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio
         );
         return Ok(found.with_fix(false, statements));
     };
-    let rights = "SELECT has_table_privilege($1::oid, 'SELECT') AND has_table_privilege($1::oid, \
-                  'INSERT') AND has_table_privilege($1::oid, 'UPDATE')";
+    // A target of an earlier version has not all of them yet; the owner makes what is lacking.
+    let rights = "SELECT has_table_privilege($1::oid, 'SELECT') AND NOT EXISTS (
+        SELECT FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS needed (what)
+        WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = $1)
+            AND c.relname IN ('checkpoint', 'member', 'parked')
+            AND NOT has_table_privilege(c.oid, needed.what))";
     if !usage || !session.query_one(rights, &[&oid]).await?.get::<_, bool>(0) {
         let found =
             bad(SUBJECT, "is not open to Rowcast's user", "run the statements as its owner");
@@ -105,7 +111,7 @@ async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio
             false,
             vec![
                 format!("GRANT USAGE, CREATE ON SCHEMA rowcast TO {user}"),
-                format!("GRANT SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member TO {user}"),
+                format!("GRANT SELECT, INSERT, UPDATE, DELETE ON rowcast.checkpoint, rowcast.member, rowcast.parked TO {user}"),
             ],
         ));
     }
@@ -120,7 +126,12 @@ async fn checkpoint(session: &Session, spec: &SinkSpec) -> Result<Finding, tokio
 }
 
 /// The findings of one table; the error is a finding as well.
-async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Finding>, Finding> {
+async fn table(
+    session: &Session,
+    shape: &Shape,
+    who: &Who,
+    listed: &[Listed],
+) -> Result<Vec<Finding>, Finding> {
     let refused = |error: rowcast_core::SinkError| {
         bad(&shape.into, error.to_string(), error.help().to_string())
     };
@@ -128,8 +139,8 @@ async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Findin
         TableName::read(&shape.into).map_err(|what| refused(who.table_name(&shape.into, what)))?;
     let subject = name.sql();
     let Some(table) = Table::find(session, &name, who).await.map_err(refused)? else {
-        let found = missing(session, shape, &name).await;
-        return found.map(|f| vec![f]).map_err(|e| unanswered(&subject, &e));
+        let found = missing(session, shape, &name, listed).await;
+        return found.map_err(|e| unanswered(&subject, &e));
     };
     let mut findings = Vec::new();
     if !table.lacks.is_empty() {
@@ -157,6 +168,31 @@ async fn table(session: &Session, shape: &Shape, who: &Who) -> Result<Vec<Findin
         let rows = table.rows_estimate.max(0.0);
         findings.push(good(&subject, &format!("fits; it holds about {rows} rows")));
     }
+    let columns = shape.columns.iter().filter_map(|c| Some((c, table.column(&c.name)?.oid)));
+    let columns: Vec<_> = columns.map(|(c, oid)| (c.column.native.as_str(), oid)).collect();
+    let lacking = lacking_values(session, &subject, &columns, listed).await;
+    findings.extend(lacking.map_err(|e| unanswered(&subject, &e))?);
+    Ok(findings)
+}
+
+/// What the types of a copy's columns lack of the values that the source's list; each column with its
+/// type at the source and the number of its type here.
+async fn lacking_values(
+    session: &Session,
+    subject: &str,
+    columns: &[(&str, u32)],
+    listed: &[Listed],
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for (native, oid) in columns {
+        let Some(source) = listed.iter().find(|l| l.native == *native) else { continue };
+        let rows = session.query(&enums::sql(&[*oid]), &[]).await?;
+        let texts = rows.iter().map(|row| [row.get(0), row.get(1), row.get(2)]);
+        for copy in enums::read(texts) {
+            let found = enums::lacking(subject, source, &copy);
+            findings.extend(found.filter(|f| !findings.contains(f)));
+        }
+    }
     Ok(findings)
 }
 
@@ -173,7 +209,8 @@ async fn missing(
     session: &Session,
     shape: &Shape,
     name: &TableName,
-) -> Result<Finding, tokio_postgres::Error> {
+    listed: &[Listed],
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
     let (subject, statement) = (name.sql(), fit::create(shape, name));
     if !shape.create {
         let found = bad(
@@ -181,43 +218,52 @@ async fn missing(
             "is missing, and `create = false` keeps Rowcast from making it",
             "make it",
         );
-        return Ok(found.with_fix(true, vec![statement]));
+        return Ok(vec![found.with_fix(true, vec![statement])]);
     }
-    let lacking = missing_types(session, shape).await?;
+    let mut there = Vec::new();
+    let mut lacking: Vec<String> = Vec::new();
+    for column in &shape.columns {
+        let native = super::types::created(shape, column);
+        // Modifiers do not matter for whether the type is there; some of them do not parse here.
+        let row = session.query_one("SELECT to_regtype($1)::oid", &[&native]).await?;
+        match row.get::<_, Option<u32>>(0) {
+            Some(oid) => there.push((column.column.native.as_str(), oid)),
+            None if lacking.contains(&native) => {}
+            None => lacking.push(native),
+        }
+    }
     if !lacking.is_empty() {
-        let message =
-            format!("cannot be made: type {} is not in this database", lacking.join(", "));
-        let help = "make each type as it is at the source, with CREATE TYPE, CREATE DOMAIN or \
-                    CREATE EXTENSION";
-        return Ok(bad(&subject, message, help));
+        return Ok(vec![untyped(&subject, &lacking, listed)]);
     }
+    let mut findings = lacking_values(session, &subject, &there, listed).await?;
     let schema = quote(&name.schema);
     let may = "SELECT CASE WHEN to_regnamespace($1) IS NULL
         THEN has_database_privilege(current_database(), 'CREATE')
         ELSE has_schema_privilege(to_regnamespace($1)::oid, 'CREATE') END";
     if session.query_one(may, &[&schema]).await?.get(0) {
-        return Ok(good(&subject, "will be made at the first run"));
+        findings.insert(0, good(&subject, "will be made at the first run"));
+        return Ok(findings);
     }
     let found = bad(
         &subject,
         "is missing, and Rowcast's user may not make it",
         "run the statement as somebody who may, then grant SELECT, INSERT, UPDATE and DELETE on it",
     );
-    Ok(found.with_fix(false, vec![statement]))
+    findings.insert(0, found.with_fix(false, vec![statement]));
+    Ok(findings)
 }
 
-async fn missing_types(
-    session: &Session,
-    shape: &Shape,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let mut lacking: Vec<String> = Vec::new();
-    for column in &shape.columns {
-        let native = super::types::created(shape, column);
-        // Modifiers do not matter for whether the type is there; some of them do not parse here.
-        let row = session.query_one("SELECT to_regtype($1) IS NOT NULL", &[&native]).await?;
-        if !row.get::<_, bool>(0) && !lacking.contains(&native) {
-            lacking.push(native);
-        }
+/// A table that cannot be made because types are not there. What lists its values is made by a
+/// statement that is known.
+fn untyped(subject: &str, lacking: &[String], listed: &[Listed]) -> Finding {
+    let message = format!("cannot be made: type {} is not in this database", lacking.join(", "));
+    let known = lacking.iter().map(|native| enums::create(native, listed));
+    if let Some(mut statements) = known.collect::<Option<Vec<_>>>() {
+        statements.dedup();
+        let help = "make it as it is at the source";
+        return bad(subject, message, help).with_fix(true, statements);
     }
-    Ok(lacking)
+    let help = "make each type as it is at the source, with CREATE TYPE, CREATE DOMAIN or \
+                CREATE EXTENSION";
+    bad(subject, message, help)
 }

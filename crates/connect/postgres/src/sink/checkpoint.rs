@@ -154,9 +154,9 @@ pub(super) fn other_log(who: &Who, route: &str, stored: &str, log: &str) -> Sink
 fn restart_copy(route: &str) -> String {
     let route = route.replace('\'', "''");
     format!(
-        "start `rowcast run` with the data directory that wrote it; or, to build the copy anew \
-         from this log, empty the copy's tables and run: \
-         DELETE FROM rowcast.checkpoint WHERE route = '{route}'"
+        "start `rowcast run` with the data directory that wrote it; or, to have the copy built anew \
+         from this log, beside the rows that are there, run this at the subscriber: \
+         DELETE FROM rowcast.checkpoint WHERE route = '{route}'; then `rowcast resume {route}`"
     )
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn target(
         table
     } else {
         run(session, &name, &additions, who).await?;
-        info!(table = name.sql(), entity = %shape.entity, "added columns that came later");
+        info!(table = %name.sql(), entity = %shape.entity, "added columns that came later");
         let again = Table::find(session, &name, who).await?;
         again.ok_or_else(|| who.unreachable("a table went while its columns were added"))?
     };
@@ -87,7 +87,7 @@ async fn create(
         run(session, name, &[make], who).await?;
     }
     run(session, name, &[fit::create(shape, name)], who).await?;
-    info!(table = name.sql(), entity = %shape.entity, "made the table");
+    info!(table = %name.sql(), entity = %shape.entity, "made the table");
     for generated in &shape.generated {
         add_generated(session, name, generated, who).await?;
     }

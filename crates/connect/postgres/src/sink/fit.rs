@@ -160,7 +160,7 @@ fn column_misfit(
             "its column {:?} is {}, which does not hold every {} of the source unchanged",
             column.name, there.native, column.column.native
         ),
-        "give the copy's column the source's type; docs/types.md lists the others that fit",
+        "give the copy's column the source's type (docs/types.md lists the others that fit)",
         format!("TYPE {wanted} USING {quoted}::{wanted}"),
     )
 }

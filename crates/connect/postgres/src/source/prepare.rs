@@ -162,16 +162,15 @@ impl Prepare<'_> {
         start: &Start,
         never_used: bool,
     ) -> Result<(), SourceError> {
+        // Before who holds it: that goes on, and waiting would be in vain.
+        if let Some((what, help)) = slot.elsewhere(name) {
+            return Err(self.trouble.setup(what, help));
+        }
         if let Some(pid) = &slot.active_pid {
             return Err(slot::busy(sql, name, Some(pid), self.trouble).await);
         }
         match start {
             Start::After(_) => Ok(()),
-            Start::Beginning | Start::Afresh if !slot.here => Err(self.trouble.setup(
-                format!("another database of this server has a replication slot called {name}"),
-                "slots are named after services, one name for the whole server: give this service \
-                 another name, or drop that slot there if nothing uses it any more",
-            )),
             Start::Beginning if !never_used => Err(self.left_over(name)),
             Start::Beginning | Start::Afresh => self.drop_slot(sql, name).await,
         }

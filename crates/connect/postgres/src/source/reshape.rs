@@ -2,7 +2,7 @@
 
 use super::catalog::{self, Table, Which};
 use super::pgoutput::Relation;
-use super::shape::strangers;
+use super::shape::{has_key_of, strangers};
 use super::trouble::Trouble;
 use super::wire::Wire;
 use rowcast_core::{Kind, SourceError};
@@ -29,8 +29,9 @@ impl Question<'_> {
     /// tables a question for each.
     pub(crate) fn asks(&self) -> bool {
         let sent = self.table.columns.iter().filter(|c| c.generated.is_none()).count();
-        let fits =
-            sent == self.relation.columns.len() && strangers(self.relation, self.table).is_empty();
+        let fits = sent == self.relation.columns.len()
+            && strangers(self.relation, self.table).is_empty()
+            && has_key_of(self.relation, self.table);
         !fits || self.again
     }
 

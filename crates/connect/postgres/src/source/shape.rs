@@ -188,6 +188,15 @@ fn known<'a>(table: &'a Table, name: &str, oid: u32, modifier: i32) -> Option<&'
     (column.type_oid == oid && column.type_modifier == modifier).then_some(column)
 }
 
+/// Whether a relation tells rows apart by the key that we know its table has. One that is sent whole
+/// says nothing of a key.
+pub(crate) fn has_key_of(relation: &Relation, table: &Table) -> bool {
+    let identity: Vec<&str> =
+        relation.columns.iter().filter(|c| c.identity).map(|c| c.name.as_str()).collect();
+    let key = table.key().map(|i| i.columns.iter().map(|(name, _)| name.clone()).collect());
+    relation.identity == b'f' || key.is_some_and(|key: Vec<String>| same(&key, &identity))
+}
+
 fn same(key: &[String], identity: &[&str]) -> bool {
     key.len() == identity.len() && key.iter().all(|k| identity.contains(&k.as_str()))
 }

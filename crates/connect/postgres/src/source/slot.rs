@@ -10,6 +10,8 @@ use rowcast_core::{Point, SourceError, quote};
 pub(crate) struct Slot {
     pub(crate) plugin: String,
     pub(crate) here: bool,
+    /// Of which database; of none, for a standby's.
+    pub(crate) database: Option<String>,
     pub(crate) active_pid: Option<String>,
     pub(crate) confirmed: Option<Point>,
     pub(crate) lost: Option<String>,
@@ -24,7 +26,8 @@ impl Slot {
                 "SELECT coalesce(plugin, slot_type), database = current_database(), active_pid, \
                         confirmed_flush_lsn, \
                         CASE WHEN wal_status = 'lost' OR to_jsonb(s)->>'conflicting' = 'true' \
-                             THEN coalesce(to_jsonb(s)->>'invalidation_reason', 'wal_removed') END \
+                             THEN coalesce(to_jsonb(s)->>'invalidation_reason', 'wal_removed') END, \
+                        database \
                  FROM pg_replication_slots s WHERE slot_name = {}",
                 literal(name)
             ))
@@ -37,7 +40,22 @@ impl Slot {
             active_pid: text(2),
             confirmed: text(3).and_then(|lsn| lsn.parse().ok()),
             lost: text(4),
+            database: text(5),
         }))
+    }
+
+    /// What is wrong and what to do when a slot of our name is not ours to use: names of slots are
+    /// the whole server's.
+    pub(crate) fn elsewhere(&self, name: &str) -> Option<(String, &'static str)> {
+        let of = match &self.database {
+            _ if self.here => return None,
+            Some(database) => format!("database {}", quote(database)),
+            None => "a standby".into(),
+        };
+        let what = format!("{of} of the same server has a replication slot called {name}");
+        let help = "slots are named after services, one name for the whole server: give this service \
+                    another name, or drop that slot there if nothing uses it any more";
+        Some((what, help))
     }
 }
 
@@ -49,7 +67,9 @@ pub(crate) async fn busy(
     trouble: &Trouble,
 ) -> SourceError {
     let sql = format!(
-        "SELECT a.pid, a.application_name, coalesce(host(a.client_addr), 'a local socket') \
+        "SELECT a.pid, a.application_name, CASE WHEN a.client_addr IS NOT NULL \
+           THEN host(a.client_addr) WHEN a.client_port = -1 THEN 'a local socket' \
+           ELSE 'an address that our role may not see' END \
          FROM pg_stat_activity a WHERE a.pid = coalesce({}::int, (SELECT active_pid \
            FROM pg_replication_slots WHERE slot_name = {}))",
         pid.map_or("NULL".into(), literal),

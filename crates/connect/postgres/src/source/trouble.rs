@@ -55,8 +55,9 @@ impl Trouble {
     /// Another history. There is one thing to type, whatever the reason.
     pub(crate) fn epoch(&self, what: impl Into<String>) -> SourceError {
         let help = format!(
-            "if the copies may be built again from a new snapshot, run `rowcast run --resnapshot {}`; \
-             changes that the old history still held are then read as part of the snapshot",
+            "if the copies may be built again from a new snapshot, stop `rowcast run` and start it as \
+             `rowcast run --resnapshot {}`; changes that the old history still held are then read as \
+             part of the snapshot",
             self.0
         );
         SourceError::Epoch { service: self.0.clone(), what: what.into(), help }

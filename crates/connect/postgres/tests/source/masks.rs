@@ -82,7 +82,7 @@ async fn a_generated_column_is_carried_unless_it_reads_a_masked_one() {
         .await;
     let fields = [("email", Mask::Sha256), ("E mail", Mask::Redact), ("quoted", Mask::Sha256)];
     let spec = masked(&harness, "t", &fields);
-    let schemas = harness.database().schemas(&spec).await.unwrap();
+    let schemas = harness.database().offer(&spec).await.unwrap().schemas;
     let generated: Vec<_> = schemas[0].1.generated.iter().map(|g| g.name.as_str()).collect();
     assert_eq!(generated, ["twice"]);
     let findings = harness.database().check_source(&spec).await;

@@ -45,8 +45,36 @@ async fn every_table_that_cannot_be_published_says_why_and_what_to_run() {
     harness.database().fix(&fix.statements).await.unwrap();
     spec.entities = vec![spec.entities[2].clone()];
     assert_eq!(worst(&harness.database().check_source(&spec).await), Severity::Good);
-    let schemas = harness.database().schemas(&spec).await.unwrap();
+    let schemas = harness.database().offer(&spec).await.unwrap().schemas;
     assert_eq!(schemas[0].0.as_str(), "nothing");
+}
+
+#[tokio::test]
+async fn the_values_of_enums_are_part_of_what_is_offered() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql(
+            "CREATE TYPE mood AS ENUM ('sad', 'o''k'); ALTER TYPE mood ADD VALUE 'b' BEFORE 'sad'; \
+             CREATE DOMAIN moody AS mood; \
+             CREATE TABLE t (id int PRIMARY KEY, a mood, b mood, c mood[], d moody, e text, f point)",
+        )
+        .await;
+    let offer = harness.database().offer(&spec(&harness, &["t"], 1 << 20)).await.unwrap();
+    let column = |name: &str| {
+        let columns = &offer.schemas[0].1.columns;
+        columns.iter().find(|c| c.name == name).unwrap().native.clone()
+    };
+    let mut listed: Vec<_> = offer.listed.iter().map(|l| l.native.clone()).collect();
+    let mut natives = vec![column("a"), column("c"), column("d")];
+    listed.sort();
+    natives.sort();
+    assert_eq!(listed, natives);
+    for one in &offer.listed {
+        assert_eq!(
+            (&one.name, &one.values[..]),
+            (&column("a"), &["b", "sad", "o'k"].map(String::from)[..])
+        );
+    }
 }
 
 #[tokio::test]
@@ -61,6 +89,29 @@ async fn a_server_without_logical_wal_is_refused_with_the_statement_to_run() {
     assert_eq!(errors[0].subject, "wal_level");
     let started = Capture::start(&harness, spec, Start::Beginning).await;
     assert!(matches!(started.err(), Some(SourceError::Setup { .. })));
+}
+
+#[tokio::test]
+async fn a_service_whose_slot_is_another_database_s_is_told_so_and_does_not_wait_for_it() {
+    let harness = Harness::fresh().await;
+    let table = "CREATE TABLE t (id int PRIMARY KEY)";
+    harness.sql(table).await;
+    let url = harness.server.create_database("other").await;
+    harness.server.sql("other", table).await;
+    let other = PostgresDatabase::from_url(&url).unwrap();
+    let spec = spec(&harness, &["t"], 1 << 20);
+    // Held by a capture, and then by nobody.
+    let mut held = Some(Capture::begin(&harness, &["t"], 1 << 20).await);
+    for _ in 0..2 {
+        let findings = other.check_source(&spec).await;
+        let errors = errors(&findings);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].message.contains("Database \"Shop \"\"1\"\"\" of"), "{errors:#?}");
+        let started = other.source(spec.clone()).start(Start::Beginning).await.unwrap_err();
+        assert!(matches!(started, SourceError::Setup { .. }), "{started:?}");
+        assert!(started.to_string().contains("of the same server has a replication slot"));
+        held.take();
+    }
 }
 
 #[tokio::test]

@@ -163,8 +163,8 @@ impl<'a> Writer<'a> {
             rows,
             change,
             "a change came for a row that the copy lacks".into(),
-            "somebody else removed the row from the copy: empty the copy's tables and delete its \
-             row in _rowcast_checkpoint to build it anew",
+            "somebody else removed the row from the copy: delete the route's row in \
+             _rowcast_checkpoint and resume the route, and the copy is built anew",
             None,
         )
     }

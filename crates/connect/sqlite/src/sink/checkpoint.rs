@@ -44,8 +44,9 @@ pub(super) fn of_another_log(route: &RouteId) -> SinkError {
         route: route.clone(),
         what: "it belongs to another event log".into(),
         help: format!(
-            "use the data directory that wrote this copy; or, to build it anew from this one, \
-             empty the copy's tables and run DELETE FROM _rowcast_checkpoint WHERE route = '{route}'"
+            "use the data directory that wrote this copy; or, to have it built anew from this one, \
+             beside the rows that are there, run this in the subscriber's file: \
+             DELETE FROM _rowcast_checkpoint WHERE route = '{route}'; then `rowcast resume {route}`"
         ),
     }
 }

@@ -80,8 +80,8 @@ pub(super) fn lost(service: &ServiceName, what: &str) -> SourceError {
         service: service.clone(),
         what: what.into(),
         help: format!(
-            "changes may be missing: run `rowcast run --resnapshot {service}` to begin a new \
-             history and read every published table again"
+            "changes may be missing: stop `rowcast run` and start it as `rowcast run --resnapshot \
+             {service}` to begin a new history and read every published table again"
         ),
     }
 }

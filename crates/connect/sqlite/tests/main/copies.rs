@@ -93,11 +93,11 @@ async fn a_target_that_would_change_values_is_found_by_check() {
     let (source, target) = (File::new(), File::new());
     source.connect().execute_batch(THING).unwrap();
     let captured = rowcast_testkit::source_suite::spec(&source, &["thing"], 1 << 20);
-    let schemas = source.database().schemas(&captured).await.unwrap();
+    let schemas = source.database().offer(&captured).await.unwrap().schemas;
     let shapes = projection(&spec(true)).shapes(&schemas[0].1).unwrap();
     let errors = async |create: bool| {
         let shapes = projection(&spec(create)).shapes(&schemas[0].1).unwrap();
-        let findings = target.database().check_sink(&spec(create), &shapes).await;
+        let findings = target.database().check_sink(&spec(create), &shapes, &[]).await;
         let errors = findings.into_iter().filter(|f| f.severity == Severity::Error);
         errors.collect::<Vec<_>>()
     };

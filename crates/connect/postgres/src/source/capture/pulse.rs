@@ -118,8 +118,8 @@ impl Capture<'_> {
                 if !beat.streamed {
                     tracing::warn!(
                         service = %self.task.spec.service,
-                        "somebody took a published table out of the publication: it is put back \
-                         and read again"
+                        "a published table is not in the publication any more (it was taken out, or \
+                         another table has its name now): it is put in and read again"
                     );
                     return Err(Stop::Again);
                 }

@@ -83,7 +83,7 @@ impl Capture<'_> {
                 tracing::info!(
                     service = %self.task.spec.service,
                     entity = %self.task.spec.entities[i].entity,
-                    table = table.sql(),
+                    table = %table.sql(),
                     "the table is another one, or its rows were written anew with other values: \
                      it is read again"
                 );
