@@ -4,7 +4,6 @@
 use super::side::{Kind, LONG, Pair, Side};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rowcast_testkit::wait::eventually;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -140,7 +139,7 @@ async fn a_route_in_lanes_says_so_and_is_waited_for_and_verified_as_ever() {
         pair.from.sql(&format!("UPDATE item SET n = {n}")).await;
     }
     let same = "SELECT count(*) FROM item_copy WHERE n = 20";
-    eventually(LONG, "the copy", async || pair.to.value(same).await == "5000").await;
+    pair.to.until(same, "5000").await;
     let status = pair.rowcast.run(LONG, &["status", "--json"]).await.good();
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["routes"][0]["lanes"], 4, "{status}");

@@ -84,16 +84,25 @@ impl Trio {
         all["subscriptions"].as_array().unwrap().clone()
     }
 
-    async fn route_is(&self, to: &str, state: &str) -> bool {
+    /// The routes of a running instance; none when it does not answer yet.
+    async fn routes(&self) -> Vec<Value> {
         let said = self.say(&["status", "--json"]).await;
         let status: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-        let mut routes = status["routes"].as_array().into_iter().flatten();
-        routes.any(|r| r["to"] == to && r["state"] == state)
+        status["routes"].as_array().cloned().unwrap_or_default()
+    }
+
+    async fn route_is(&self, to: &str, state: &str) -> bool {
+        self.routes().await.iter().any(|r| r["to"] == to && r["state"] == state)
+    }
+
+    async fn route_is_gone(&self, to: &str) -> bool {
+        let routes = self.routes().await;
+        !routes.is_empty() && routes.iter().all(|r| r["to"] != to)
     }
 
     async fn is_same(&self, side: &Side) -> bool {
         let copy = "SELECT id, balance, note FROM account_copy ORDER BY id";
-        self.shop.sql(ACCOUNTS).await == side.sql(copy).await
+        Ok(self.shop.sql(ACCOUNTS).await) == side.look(copy).await
     }
 
     /// `verify` and `check` know what was subscribed to at run time.
@@ -124,8 +133,8 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy(kind: Kind) {
     eventually(LONG, "the file's route", async || trio.route_is("order", "live").await).await;
     let said = trio.subscribe(&["--wait-live"]).await.good();
     assert!(said.stdout.contains("gets") && said.stdout.contains("is live"), "{}", said.said());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(traffic.stop().await > 10, "hardly any traffic");
+    traffic.goes_on(20).await;
+    traffic.stop().await;
     trio.becomes_same(&trio.bill).await;
     trio.becomes_same(&trio.order).await;
     let listed = trio.listed().await;
@@ -136,6 +145,8 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy(kind: Kind) {
     // Taken back: the table stays, and nothing more arrives.
     let said = trio.say(&["unsubscribe", "bill", &trio.of("account")]).await.good();
     assert!(said.stdout.contains("stays as it is"), "{}", said.said());
+    // What the route had in hand it finished.
+    eventually(LONG, "the end of the route", async || trio.route_is_gone("bill").await).await;
     trio.shop.sql("INSERT INTO account VALUES (900, 1, 'later')").await;
     trio.becomes_same(&trio.order).await;
     assert_eq!(trio.bill.value("SELECT count(*) FROM account_copy WHERE id = 900").await, "0");
@@ -182,8 +193,7 @@ async fn the_publisher_does_not_notice_a_new_subscriber() {
 
 impl Trio {
     async fn becomes_same_without_asking_the_publisher(&self) {
-        let count = "SELECT count(*) FROM account_copy";
-        eventually(LONG, "three rows", async || self.bill.value(count).await == "3").await;
+        self.bill.until("SELECT count(*) FROM account_copy", "3").await;
     }
 }
 
@@ -305,7 +315,7 @@ async fn a_file_that_is_read_again_is_taken_over_and_one_with_mistakes_is_not() 
     ));
     trio.say(&["reload"]).await.good();
     running.says(LONG, "read again").await;
-    trio.say(&["wait", "--live", "--timeout", "60s", "--route", &trio.route("bill")]).await.good();
+    trio.say(&["wait", "--live", "--timeout", "5m", "--route", &trio.route("bill")]).await.good();
     assert_eq!(trio.bill.value("SELECT note FROM entry_copy").await, "there before");
     trio.shop.sql("INSERT INTO account VALUES (55, 0, 'goes on')").await;
     trio.becomes_same(&trio.order).await;
