@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// The exit code, and what is said of the only copy.
 async fn verify(pair: &Pair, further: &[&str]) -> (Option<i32>, Json) {
-    let ended = pair.rowcast.run(LONG, &[&["verify", "--json"], further].concat()).await;
+    let ended =
+        pair.rowcast.run(LONG, &[&["verify", "--json", "--timeout", "5m"], further].concat()).await;
     let answer: Json =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("no JSON: {}", ended.said()));
     assert_eq!(answer["identical"], ended.code() == Some(0), "{answer}");
@@ -103,7 +104,7 @@ async fn mended_under_kills(kind: Kind) {
         let note = format!("UPDATE account_copy SET note = 'by hand {round}'");
         pair.to.by_hand("account_copy", &note).await;
         pair.to.by_hand("entry_copy", "DELETE FROM entry_copy WHERE id % 7 = 3").await;
-        let mend = pair.rowcast.start(&["verify", "--repair"]);
+        let mend = pair.rowcast.start(&["verify", "--repair", "--timeout", "5m"]);
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(20..600))).await;
         if round % 3 == 2 {
             // Both at once: the mend may be holding the checkpoint.
@@ -115,7 +116,7 @@ async fn mended_under_kills(kind: Kind) {
             mend.kill_9().await;
         }
     }
-    pair.rowcast.run(LONG, &["verify", "--repair"]).await.good();
+    pair.rowcast.run(LONG, &["verify", "--repair", "--timeout", "5m"]).await.good();
     traffic.stop().await;
     running.terminate(LONG).await.good();
     pair.from = Arc::into_inner(side).unwrap();

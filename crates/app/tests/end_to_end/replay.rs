@@ -122,7 +122,7 @@ async fn replayed_under_load_and_kills(from: Kind, to: Kind) {
     let offset = status(&pair).await["services"][0]["log"]["next"].to_string();
     let traffic = Traffic::start(source.clone(), 20, rand::random());
     let route = format!("{}:order", pair.service);
-    let live = ["wait", "--live", "--route", &route, "--timeout", "2m"];
+    let live = ["wait", "--live", "--route", &route, "--timeout", "5m"];
     // As the copy's database spells it.
     let (some, yes) =
         ("SELECT count(*) > 20 FROM entry_copy", ["1", "t"][usize::from(to == Kind::Postgres)]);

@@ -52,7 +52,7 @@ async fn a_slot_that_keeps_too_much_for_a_paused_capture_is_told_and_released() 
     assert_eq!(slots().await, "1", "an alarm lets nothing go");
 
     rowcast.configure(&config(&from, &to, "release"));
-    let running = rowcast.start(&["run"]);
+    let mut running = rowcast.start(&["run"]);
     eventually(LONG, "the release", async || slots().await == "0").await;
     eventually(LONG, "the reason", async || {
         let status = rowcast.run(LONG, &["status"]).await;
@@ -61,8 +61,8 @@ async fn a_slot_that_keeps_too_much_for_a_paused_capture_is_told_and_released() 
     .await;
     assert_eq!(to.value("SELECT name FROM item").await, "a", "the copy stays as it was");
     // The release is known to whoever comes next.
-    let ended = running.kill_9().await;
-    assert!(ended.said().contains("nothing has to be typed"), "{}", ended.said());
+    running.says(LONG, "nothing has to be typed").await;
+    running.kill_9().await;
     from.sql("postgres", "ALTER TABLE item RENAME title TO name").await;
     from.sql("postgres", "INSERT INTO item VALUES (3, 'c'); DELETE FROM item WHERE id = 1").await;
     let running = rowcast.start(&["run"]);

@@ -17,7 +17,10 @@ const PAIRS: [(Kind, Kind); 4] = [
 
 impl Pair {
     async fn verify(&self, further: &[&str]) -> (Option<i32>, Json) {
-        let ended = self.rowcast.run(LONG, &[&["verify", "--json"], further].concat()).await;
+        let ended = self
+            .rowcast
+            .run(LONG, &[&["verify", "--json", "--timeout", "5m"], further].concat())
+            .await;
         (ended.code(), answer(&ended))
     }
 }
