@@ -31,11 +31,11 @@ struct Trio {
 
 impl Trio {
     async fn new(kind: Kind) -> Self {
-        Self::of(Side::new(kind).await, kind).await
+        Self::around(Side::new(kind).await, kind).await
     }
 
     /// With this publisher, and subscribers of a kind.
-    async fn of(shop: Side, kind: Kind) -> Self {
+    async fn around(shop: Side, kind: Kind) -> Self {
         let (order, bill) = (Side::new(kind).await, Side::new(kind).await);
         shop.sql(TABLES).await;
         let name = format!("trade{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -179,7 +179,7 @@ async fn the_publisher_does_not_notice_a_new_subscriber() {
     let server: &'static Server = Box::leak(Box::new(Server::start_with(&settings).await));
     server.create_database("shop").await;
     let shop = Side::Postgres { server, name: "shop".into() };
-    let trio = Trio::of(shop, Kind::Postgres).await;
+    let trio = Trio::around(shop, Kind::Postgres).await;
     let running = trio.start().await;
     eventually(LONG, "the file's route", async || trio.route_is("order", "live").await).await;
     // The last one to connect is who looks what the server keeps for us.

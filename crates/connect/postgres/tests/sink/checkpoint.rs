@@ -82,7 +82,7 @@ async fn a_killed_session_is_an_outage_and_the_next_one_goes_on() {
     bench.apply(&[Ev::create(&t, &["1"])]).await;
     bench
         .sql(
-            "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity
+            "SELECT pg_terminate_backend(pid, 300000) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name LIKE 'rowcast shop%'",
         )
         .await;
