@@ -52,6 +52,27 @@ async fn a_slot_that_was_dropped_or_made_anew_is_noticed() {
     is_epoch(&refused(&harness, start).await);
 }
 
+/// Whoever compares right after a capture has ended meets a server that has not noticed yet.
+#[tokio::test]
+async fn a_slot_that_is_about_to_be_let_go_of_is_looked_into_then() {
+    let harness = Harness::fresh().await;
+    let capture = caught_up(&harness).await;
+    let logged = capture.copies.position().unwrap();
+    let mut view = harness.database().source_view(&capture.spec).await.unwrap();
+    let session = harness.session().await;
+    let looked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'idle' \
+                  AND query LIKE '%active_pid%' AND pid <> pg_backend_pid()";
+    let ends = async {
+        session.until(LONG, looked, "t").await;
+        drop(capture);
+    };
+    let (unlogged, ()) = tokio::join!(view.has_unlogged(&logged), ends);
+    assert!(!unlogged.unwrap(), "everything was captured");
+    harness.sql("INSERT INTO t VALUES (2, 'new')").await;
+    let mut view = harness.database().source_view(&spec(&harness, &["t"], LARGE)).await.unwrap();
+    assert!(view.has_unlogged(&logged).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_slot_that_moved_on_without_the_log_is_noticed() {
     let harness = Harness::fresh().await;
