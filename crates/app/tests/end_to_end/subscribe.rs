@@ -215,12 +215,14 @@ async fn a_pause_outlives_a_kill_and_resuming_catches_up() {
     let status = trio.say(&["status"]).await.good();
     assert!(status.stdout.contains("paused by") && status.stdout.contains("a migration"));
     assert!(status.stdout.contains("rowcast resume"), "{}", status.said());
-    let waiting = ["wait", "--live", "--timeout", "5m", "--route", &trio.route("order")];
-    let waited = trio.say(&waiting).await;
+    let route = trio.route("order");
+    let live =
+        async |within| trio.say(&["wait", "--live", "--route", &route, "--timeout", within]).await;
+    let waited = live("100ms").await;
     assert_eq!(waited.code(), Some(1), "{}", waited.said());
     assert!(!trio.is_same(&trio.order).await, "a paused route stands still");
     trio.say(&["resume", &trio.route("order")]).await.good();
-    trio.say(&waiting).await.good();
+    live("5m").await.good();
     trio.becomes_same(&trio.order).await;
     running.terminate(LONG).await.good();
 }
