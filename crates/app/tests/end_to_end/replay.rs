@@ -119,6 +119,7 @@ async fn replayed_under_load_and_kills(from: Kind, to: Kind) {
     pair.catch_up().await;
     let source = Arc::new(std::mem::replace(&mut pair.from, Side::new(Kind::Sqlite).await));
     let running = start(&pair).await;
+    captured(&pair).await;
     let offset = status(&pair).await["services"][0]["log"]["next"].to_string();
     let traffic = Traffic::start(source.clone(), 20, rand::random());
     let route = format!("{}:order", pair.service);
