@@ -3,13 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use rowcast_testkit::process::{Finished, Rowcast};
-use rowcast_testkit::wait::eventually;
+use rowcast_testkit::wait::{LONG, eventually};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
-
-const LONG: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = r#"
 [service.customer]
@@ -118,7 +115,7 @@ async fn a_running_instance_can_be_asked_waited_for_and_stopped() {
     .await;
     let status = json(&run(&rowcast, &["status", "--json"]).await.good().stdout);
     let position = status["services"][0]["position"].as_str().unwrap().to_string();
-    let wait = ["wait", "--route", "customer:order", "--position", &position];
+    let wait = ["wait", "--route", "customer:order", "--position", &position, "--timeout", "5m"];
     let arrived = run(&rowcast, &wait).await.good();
     assert!(arrived.stdout.contains("has arrived over customer:order"), "{}", arrived.said());
     let late = ["wait", "--route", "customer:order", "--position", "999999", "--timeout", "100ms"];

@@ -4,16 +4,15 @@
 
 use rowcast_testkit::postgres::Authority;
 use rowcast_testkit::process::{Finished, Rowcast};
-use rowcast_testkit::wait::eventually;
+use rowcast_testkit::wait::{LONG, eventually};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const LONG: Duration = Duration::from_secs(60);
+const LIVE: [&str; 6] = ["wait", "--route", "customer:order", "--live", "--timeout", "5m"];
 const SERVICES: &str = r#"
 [service.customer]
 database = "sqlite:customers.db"
@@ -76,7 +75,7 @@ async fn with_tokens_commands_on_the_machine_just_work_and_others_need_one() {
         serde_json::from_str::<Value>(&status.stdout).unwrap()["routes"][0]["state"],
         "live"
     );
-    let live = run(&rowcast, &["wait", "--route", "customer:order", "--live"]).await.good();
+    let live = run(&rowcast, &LIVE).await.good();
     assert!(live.stdout.contains("customer:order is live"), "{}", live.said());
 
     let address = address(&rowcast);
@@ -113,7 +112,7 @@ async fn over_tls_the_machine_knows_the_instance_and_others_ask_its_authority() 
     let mut running = rowcast.start(&["run"]);
     running.says(LONG, "answering on https://127.0.0.1:").await;
     running.says(LONG, "route customer:order: live").await;
-    run(&rowcast, &["wait", "--route", "customer:order", "--live"]).await.good();
+    run(&rowcast, &LIVE).await.good();
     let port = address(&rowcast).port();
     let url = format!("https://localhost:{port}");
     run(&rowcast, &["status", "--url", &url, "--token", OPS]).await.good();

@@ -10,6 +10,7 @@ pub use compaction::{
     whole_ends,
 };
 
+use crate::wait::LONG;
 use async_trait::async_trait;
 use rowcast_core::{
     Batch, BatchBuilder, ByteSize, Column, Epoch, EventLog, Kind, LogError, Offset, Op, Point,
@@ -19,7 +20,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 /// Makes the logs that the checks are run on.
 #[async_trait]
@@ -184,7 +184,7 @@ pub async fn is_pending(future: &mut std::pin::Pin<&mut impl Future>) -> bool {
 
 /// Fails a test that would hang.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it comes to an end")
+    tokio::time::timeout(LONG, future).await.expect("it comes to an end")
 }
 
 /// A stream that nobody wrote has offset 0 next, no position, and one identity.

@@ -8,13 +8,13 @@ mod supervise;
 mod tls;
 
 use crate::leftovers::remove_at_end;
-use crate::wait::eventually_some;
+use crate::wait::{LONG, eventually_some};
 pub use install::{BIN_DIR_VARIABLE, LEFT_OUT, OFFLINE_VARIABLE};
 use install::{Install, succeed};
 pub(crate) use options::free_port;
 pub use options::{ServerOptions, ServerTls};
-use session::explain;
 pub use session::{Session, TextRows};
+use session::{explain, not_yet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,7 @@ pub use tls::Authority;
 use tokio::sync::OnceCell;
 
 /// Longest a server may take to answer its first query; recovery from a crash included.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = LONG;
 /// Another process can take a port between our look at it and the server's start.
 const PORTS_TRIED: usize = 5;
 
@@ -197,6 +197,14 @@ impl Server {
     /// The server's or the connection's.
     pub async fn try_sql(&self, db: &str, sql: &str) -> Result<TextRows, tokio_postgres::Error> {
         Session::open(&self.base, self.port, db).await?.try_sql(sql).await
+    }
+
+    /// [`Session::look`] in a connection of its own.
+    ///
+    /// # Errors
+    /// The server's words, for what is not there yet.
+    pub async fn look(&self, db: &str, query: &str) -> Result<TextRows, String> {
+        self.try_sql(db, query).await.map_err(|e| not_yet(&e, query))
     }
 
     /// Changes a setting and waits until new connections see it. Some settings need a

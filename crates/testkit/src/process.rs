@@ -1,7 +1,7 @@
 //! Real processes: started in a private directory, watched, killed, and never left behind.
 
 use crate::leftovers::remove_at_end;
-use crate::wait::{eventually, eventually_some, settles};
+use crate::wait::{LONG, eventually, eventually_some, settles};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use std::fs::File;
 use std::io::Write;
@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Longest a killed process may stay in the system's table.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A `rowcast` binary and the private directory it runs in, which holds `rowcast.toml` and all that
 /// the runs leave behind. The directory goes with it.
@@ -173,7 +170,7 @@ impl Running {
     /// Kills it with SIGKILL, in the middle of whatever it does, and waits until it is gone.
     pub async fn kill_9(self) -> Finished {
         self.signal(Signal::KILL);
-        self.wait(GONE_WITHIN).await
+        self.wait(LONG).await
     }
 
     /// Asks it to end with SIGTERM, once it listens for that, and waits until it has. One that has only
@@ -242,7 +239,7 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let group = self.pid();
-        let alone = settles(GONE_WITHIN, || test_kill_process_group(group).is_err());
+        let alone = settles(LONG, || test_kill_process_group(group).is_err());
         assert!(alone, "{} ended and left a process behind", self.what);
         Finished { status, stdout: self.stdout(), stderr: self.stderr() }
     }

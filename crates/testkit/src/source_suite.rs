@@ -5,6 +5,7 @@ mod copies;
 
 pub use copies::{Cell, Copies, Copy, Told, told};
 
+use crate::wait::{LONG, eventually_some};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rowcast_core::{
@@ -72,10 +73,8 @@ macro_rules! source_suite {
     };
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    tokio::time::timeout(LONG, future).await.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
 /// A spec that publishes these tables under their own names.
@@ -107,8 +106,24 @@ pub struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// Starts capturing.
+    /// Starts capturing, as soon as whoever captured before has let go. A process that another test is
+    /// just starting shares a file's lock for a moment, too.
     pub async fn start(
+        harness: &'a dyn SourceHarness,
+        spec: SourceSpec,
+        start: Start,
+    ) -> Result<Self, SourceError> {
+        eventually_some(LONG, "whoever captured before lets go", async || {
+            match Self::try_start(harness, spec.clone(), start.clone()).await {
+                Err(SourceError::Busy { .. }) => None,
+                other => Some(other),
+            }
+        })
+        .await
+    }
+
+    /// [`start`](Self::start), unless somebody else captures.
+    pub async fn try_start(
         harness: &'a dyn SourceHarness,
         spec: SourceSpec,
         start: Start,
@@ -213,16 +228,8 @@ impl<'a> Stopped<'a> {
     /// Starts another source for the same log, and must.
     pub async fn start(self, start: Start) -> Capture<'a> {
         let Self { harness, spec, batches, copies } = self;
-        // The old one may need a moment to let go.
-        let started = within("the old source lets go", async {
-            loop {
-                match Capture::start(harness, spec.clone(), start.clone()).await {
-                    Err(SourceError::Busy { .. }) => tokio::task::yield_now().await,
-                    other => return other,
-                }
-            }
-        });
-        let started = started.await.unwrap_or_else(|e| panic!("a source starts again: {e:?}"));
+        let started = Capture::start(harness, spec.clone(), start).await;
+        let started = started.unwrap_or_else(|e| panic!("a source starts again: {e:?}"));
         Capture { batches, copies, ..started }
     }
 }

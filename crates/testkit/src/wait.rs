@@ -1,6 +1,11 @@
 //! Waiting for something to become true, with a deadline, instead of sleeping and hoping.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
+
+/// Long enough for anything that ends by itself, on a slow machine that is busy with other things too.
+/// Nobody waits for it unless a test fails.
+pub const LONG: Duration = Duration::from_secs(300);
 
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
@@ -27,6 +32,28 @@ pub async fn eventually_some<T>(
             return answer;
         }
         assert!(began.elapsed() < within, "waited {within:?} in vain: {what}");
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// Asks until the answer is `wanted`.
+///
+/// # Panics
+/// When it still is another after `within`, with the last one; `what` says what was asked.
+pub async fn becomes<T: PartialEq + Debug>(
+    within: Duration,
+    what: &str,
+    wanted: T,
+    mut ask: impl AsyncFnMut() -> T,
+) {
+    let began = Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer == wanted {
+            return;
+        }
+        let late = began.elapsed() >= within;
+        assert!(!late, "waited {within:?} in vain: {what}: {wanted:?}, but it is {answer:?}");
         tokio::time::sleep(POLL_EVERY).await;
     }
 }

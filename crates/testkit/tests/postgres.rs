@@ -1,7 +1,7 @@
 //! Private servers start, restart, crash and vanish as told.
 
 use rowcast_testkit::postgres::{Authority, Server, ServerOptions, shared};
-use std::time::Duration;
+use rowcast_testkit::wait::LONG;
 
 fn text(rows: &[Vec<Option<String>>]) -> Vec<&str> {
     rows.iter().map(|row| row[0].as_deref().unwrap_or("NULL")).collect()
@@ -71,7 +71,7 @@ async fn a_setting_is_in_force_when_set_returns() {
     let watch = server.session("postgres").await;
     tokio::select! {
         done = stalled.try_sql("CREATE TABLE t (n int)") => panic!("committed: {done:?}"),
-        () = watch.until(Duration::from_secs(20), &waits, "SyncRep") => {}
+        () = watch.until(LONG, &waits, "SyncRep") => {}
     }
 }
 

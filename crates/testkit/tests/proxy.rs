@@ -1,13 +1,11 @@
 //! The proxy's faults, each on a server that echoes.
 
 use rowcast_testkit::proxy::{Direction, Proxy};
-use rowcast_testkit::wait::eventually;
+use rowcast_testkit::wait::{LONG, eventually};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-
-const SOON: Duration = Duration::from_secs(20);
 
 struct Echo {
     port: u16,
@@ -66,7 +64,7 @@ async fn a_cut_ends_open_connections_and_new_ones_work() {
     proxy.cut();
     assert_eq!(ask(&mut stream, "two").await, None);
     assert_eq!(ask(&mut connect(&proxy).await, "three").await.as_deref(), Some("three"));
-    eventually(SOON, "the connections are closed", async || proxy.connections() == 0).await;
+    eventually(LONG, "the connections are closed", async || proxy.connections() == 0).await;
 }
 
 #[tokio::test]
@@ -91,10 +89,10 @@ async fn a_refused_connection_is_refused_until_healed() {
     proxy.refuse();
     assert_eq!(ask(&mut stream, "two").await, None);
     let address = ("127.0.0.1", proxy.port());
-    eventually(SOON, "the port is closed", async || TcpStream::connect(address).await.is_err())
+    eventually(LONG, "the port is closed", async || TcpStream::connect(address).await.is_err())
         .await;
     proxy.heal();
-    eventually(SOON, "the port is open", async || TcpStream::connect(address).await.is_ok()).await;
+    eventually(LONG, "the port is open", async || TcpStream::connect(address).await.is_ok()).await;
     assert_eq!(ask(&mut connect(&proxy).await, "three").await.as_deref(), Some("three"));
 }
 

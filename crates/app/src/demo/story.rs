@@ -15,7 +15,9 @@ const MURMUR: Duration = Duration::from_millis(20);
 /// How often the order service looks whether a change is there.
 const LOOK: Duration = Duration::from_micros(100);
 /// A change that takes longer than this is lost.
-const LOST: Duration = Duration::from_secs(20);
+const LOST: Duration = Duration::from_secs(60);
+/// Beats without which there is no story.
+const TOLD_MIN: usize = 2;
 
 const NEW: [&str; 8] = [
     "Barbara Liskov",
@@ -87,11 +89,12 @@ impl Story {
         Self { customers, orders, output, began, stop, latencies, hero: None, gone: None }
     }
 
-    /// Plays for so long, or until it is stopped. Blocks.
+    /// Plays for so long, but however slow the machine is until somebody has come and was refused; or
+    /// until it is stopped. Blocks.
     pub(super) fn play(mut self, length: Duration) -> Result<Latencies, Failure> {
         let end = Instant::now() + length;
         for beat in 0.. {
-            if Instant::now() >= end || self.stop.is_cancelled() {
+            if (beat >= TOLD_MIN && Instant::now() >= end) || self.stop.is_cancelled() {
                 break;
             }
             let next = (Instant::now() + BEAT).min(end);

@@ -1,11 +1,12 @@
 //! A workload with a sum that every committed state keeps: accounts and the entries that explain
 //! their balances. A reader who sees another sum saw half a transaction.
 
-use super::side::{Kind, Pair, Side};
+use super::side::{Kind, LONG, Pair, Side};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rowcast_testkit::wait::eventually;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinHandle;
 
 pub(crate) const PUBLISH: &str = "[service.shop.publish.account]\n[service.shop.publish.entry]\nfields = [\"id\", \"account\", \"amount\", \"note\"]";
@@ -85,32 +86,43 @@ pub(crate) fn transaction(random: &mut StdRng, next_entry: &mut u64, accounts: u
     sql.join("; ")
 }
 
-/// Writes transactions until told to stop; tells how many.
+/// Writes transactions until told to stop.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
-    task: JoinHandle<u64>,
+    written: Arc<AtomicU64>,
+    task: JoinHandle<()>,
 }
 
 impl Traffic {
     pub(crate) fn start(side: Arc<Side>, accounts: u32, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let (stopped, count) = (stop.clone(), written.clone());
         println!("traffic seed {seed}");
         #[expect(clippy::disallowed_methods, reason = "joined in `stop`")]
         let task = tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(seed);
-            let (mut entry, mut count) = (0, 0);
+            let mut entry = 0;
             while !stopped.load(Ordering::Relaxed) {
                 side.sql(&transaction(&mut random, &mut entry, accounts)).await;
-                count += 1;
+                count.fetch_add(1, Ordering::Relaxed);
             }
-            count
         });
-        Self { stop, task }
+        Self { stop, written, task }
     }
 
-    pub(crate) async fn stop(self) -> u64 {
+    /// Waits for so many transactions from now on: how fast they come is the machine's business.
+    pub(crate) async fn goes_on(&self, transactions: u64) {
+        let enough = self.written.load(Ordering::Relaxed) + transactions;
+        eventually(LONG, "traffic", async || {
+            assert!(!self.task.is_finished(), "the traffic has ended by itself");
+            self.written.load(Ordering::Relaxed) >= enough
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
+        self.task.await.unwrap();
     }
 }

@@ -17,10 +17,7 @@ async fn pair(from: Kind, to: Kind) -> Pair {
 /// Drops the slot, which the process that used it may hold for a moment longer.
 async fn drop_slot(pair: &Pair) {
     let slot = format!("FROM pg_replication_slots WHERE slot_name = 'rowcast_{}'", pair.service);
-    eventually(LONG, "the slot is let go", async || {
-        pair.from.sql(&format!("SELECT active {slot}")).await == [[Some("f".to_string())]]
-    })
-    .await;
+    pair.from.until(&format!("SELECT active {slot}"), "f").await;
     pair.from.sql(&format!("SELECT pg_drop_replication_slot(slot_name) {slot}")).await;
 }
 
@@ -148,10 +145,7 @@ async fn a_value_that_the_target_cannot_hold_parks_its_key_and_is_applied_once_i
     assert_eq!(pair.to.value("SELECT count(*) FROM item").await, "2");
     pair.to.sql("ALTER TABLE item DROP CONSTRAINT item_name_check").await;
     let running = pair.rowcast.start(&["run"]);
-    eventually(LONG, "the parked row", async || {
-        pair.to.value("SELECT count(*) FROM item").await == "3"
-    })
-    .await;
+    pair.to.until("SELECT count(*) FROM item", "3").await;
     pair.same(ALL, ALL).await;
     running.terminate(LONG).await.good();
 }

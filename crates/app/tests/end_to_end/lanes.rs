@@ -4,7 +4,6 @@
 use super::side::{Kind, LONG, Pair, Side};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rowcast_testkit::wait::eventually;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,13 +77,12 @@ async fn assert_same(pair: &Pair) {
 }
 
 /// Writes until told to stop.
-async fn traffic(side: Arc<Side>, stop: Arc<AtomicBool>, seed: u64) -> u64 {
+async fn traffic(side: Arc<Side>, stop: Arc<AtomicBool>, seed: u64) {
     println!("traffic seed {seed}");
     let (mut random, mut n) = (StdRng::seed_from_u64(seed), 0);
     while !stop.load(Ordering::Relaxed) {
         side.sql(&transaction(&mut random, &mut n)).await;
     }
-    n
 }
 
 #[tokio::test]
@@ -95,16 +93,18 @@ async fn killed_again_and_again_with_lanes_that_change_their_number() {
     let (side, stop) = (Arc::new(pair.from), Arc::new(AtomicBool::new(false)));
     #[expect(clippy::disallowed_methods, reason = "joined below")]
     let task = tokio::spawn(traffic(side.clone(), stop.clone(), rand::random()));
-    let mut lanes_seen = 0;
     for round in 0..14 {
         let lives = rand::rng().random_range(100..1500);
         let running = pair.rowcast.start(&["run"]);
+        if round == 0 {
+            // One that lives until its lanes are at work, however long that takes.
+            let moved = "SELECT count(*) > 0 FROM rowcast.checkpoint WHERE route LIKE '% (lane %' \
+                         AND position IS NOT NULL";
+            pair.to.until(moved, "t").await;
+        }
         tokio::time::sleep(Duration::from_millis(lives)).await;
         let ended = running.kill_9().await;
         assert_eq!(ended.code(), None, "it ended before it was killed: {}", ended.said());
-        let moved = "SELECT count(*) FROM rowcast.checkpoint WHERE route LIKE '% (lane %' \
-                     AND position IS NOT NULL";
-        lanes_seen += pair.to.value(moved).await.parse::<u64>().unwrap();
         if round == 12 {
             stop.store(true, Ordering::Relaxed);
         }
@@ -116,9 +116,8 @@ async fn killed_again_and_again_with_lanes_that_change_their_number() {
             pair.rowcast.configure(&format!("{}lanes = {lanes}\n", &text[..at]));
         }
     }
-    assert!(task.await.unwrap() > 20, "hardly any traffic");
+    task.await.unwrap();
     pair.from = Arc::into_inner(side).unwrap();
-    assert!(lanes_seen > 0, "no lane was ever at work");
     pair.catch_up().await;
     assert_same(&pair).await;
     with_lanes(&pair, 1);
@@ -140,7 +139,7 @@ async fn a_route_in_lanes_says_so_and_is_waited_for_and_verified_as_ever() {
         pair.from.sql(&format!("UPDATE item SET n = {n}")).await;
     }
     let same = "SELECT count(*) FROM item_copy WHERE n = 20";
-    eventually(LONG, "the copy", async || pair.to.value(same).await == "5000").await;
+    pair.to.until(same, "5000").await;
     let status = pair.rowcast.run(LONG, &["status", "--json"]).await.good();
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["routes"][0]["lanes"], 4, "{status}");

@@ -2,7 +2,6 @@
 
 use super::side::{Kind, LONG, Pair};
 use rowcast_testkit::process::Rowcast;
-use rowcast_testkit::wait::eventually;
 use std::fmt::Write;
 use std::process::Command;
 
@@ -41,10 +40,7 @@ async fn a_full_disk_stops_capture_with_a_word_and_room_lets_it_go_on_by_itself(
         .args(["--pid", &running.id().to_string(), "--fsize=unlimited"])
         .status();
     assert!(lift.expect("prlimit, of util-linux").success());
-    eventually(LONG, "the copy", async || {
-        pair.to.value("SELECT count(*) FROM item").await == "40000"
-    })
-    .await;
+    pair.to.until("SELECT count(*) FROM item", "40000").await;
     let all = "SELECT md5(string_agg(item::text, ',' ORDER BY id)) FROM item";
     pair.same(all, all).await;
     running.terminate(LONG).await.good();

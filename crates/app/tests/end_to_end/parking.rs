@@ -132,10 +132,7 @@ async fn a_child_heals_once_its_parent_comes() {
         assert_eq!(pair.to.value("SELECT count(*) FROM rowcast.parked").await, "3");
         pair.from.sql("INSERT INTO parent VALUES (9)").await;
         let running = pair.rowcast.start(&["run"]);
-        eventually(LONG, "healed children", async || {
-            pair.to.value("SELECT count(*) FROM rowcast.parked").await == "0"
-        })
-        .await;
+        pair.to.until("SELECT count(*) FROM rowcast.parked", "0").await;
         running.terminate(LONG).await.good();
         pair.same(children, children).await;
     }

@@ -51,7 +51,7 @@ async fn position(kind: Kind, pair: &Pair, source: &Side) -> String {
     let position = source.value("SELECT pg_current_wal_lsn()::text").await;
     let running = source.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await;
     let ended = format!("SELECT pg_snapshot_xmin(pg_current_snapshot()) >= '{running}'");
-    eventually(LONG, "those that ran", async || source.value(&ended).await.starts_with('t')).await;
+    source.until(&ended, "t").await;
     position
 }
 
@@ -73,7 +73,7 @@ async fn a_restored_backup_follows_from_its_position(kind: Kind) {
     captured(&pair).await;
     let from = position(kind, &pair, &source).await;
     // More happens before the backup, and while it is restored.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    traffic.goes_on(20).await;
     pair.to.sql(COPIES).await;
     for (table, columns) in
         [("account", "id, balance, note"), ("entry", "id, account, amount, note")]
@@ -93,7 +93,8 @@ async fn a_restored_backup_follows_from_its_position(kind: Kind) {
     let said = pair.rowcast.run(LONG, &second).await.good();
     assert!(said.stdout.contains(&format!("from {from} on")), "{}", said.said());
     let running = killed(&pair, running).await;
-    assert!(traffic.stop().await > 20, "hardly any traffic");
+    traffic.goes_on(20).await;
+    traffic.stop().await;
     running.terminate(LONG).await.good();
     pair.from = Arc::into_inner(source).unwrap();
     pair.catch_up().await;
@@ -118,16 +119,16 @@ async fn replayed_under_load_and_kills(from: Kind, to: Kind) {
     pair.catch_up().await;
     let source = Arc::new(std::mem::replace(&mut pair.from, Side::new(Kind::Sqlite).await));
     let running = start(&pair).await;
+    captured(&pair).await;
     let offset = status(&pair).await["services"][0]["log"]["next"].to_string();
     let traffic = Traffic::start(source.clone(), 20, rand::random());
     let route = format!("{}:order", pair.service);
-    let live = ["wait", "--live", "--route", &route, "--timeout", "2m"];
-    eventually(LONG, "some entries", async || {
-        let count = pair.to.value("SELECT count(*) FROM entry_copy").await;
-        count.parse::<u32>().unwrap() > 20
-    })
-    .await;
-    pair.to.sql("DELETE FROM entry_copy WHERE id % 3 = 0").await;
+    let live = ["wait", "--live", "--route", &route, "--timeout", "5m"];
+    // As the copy's database spells it.
+    let (some, yes) =
+        ("SELECT count(*) > 20 FROM entry_copy", ["1", "t"][usize::from(to == Kind::Postgres)]);
+    pair.to.until(some, yes).await;
+    pair.to.by_hand("entry_copy", "DELETE FROM entry_copy WHERE id % 3 = 0").await;
     let said = pair.rowcast.run(LONG, &["replay", &route, "entry", "--from", &offset]).await.good();
     assert!(said.stdout.contains("to 1 copy again"), "{}", said.said());
     let running = killed(&pair, running).await;
@@ -137,7 +138,8 @@ async fn replayed_under_load_and_kills(from: Kind, to: Kind) {
     assert!(said.stdout.contains("builds 2 copies anew"), "{}", said.said());
     let running = killed(&pair, running).await;
     pair.rowcast.run(LONG, &live).await.good();
-    assert!(traffic.stop().await > 20, "hardly any traffic");
+    traffic.goes_on(20).await;
+    traffic.stop().await;
     running.terminate(LONG).await.good();
     pair.from = Arc::into_inner(source).unwrap();
     pair.catch_up().await;

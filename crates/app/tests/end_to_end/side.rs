@@ -2,13 +2,13 @@
 
 use rowcast_testkit::postgres::{Server, shared};
 use rowcast_testkit::process::Rowcast;
-use std::path::PathBuf;
+use rowcast_testkit::wait::{becomes, eventually};
+use rusqlite::ErrorCode;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tempfile::TempDir;
 
-/// Long enough for anything that ends by itself.
-pub(crate) const LONG: Duration = Duration::from_secs(120);
+pub(crate) use rowcast_testkit::wait::LONG;
 
 pub(crate) type TextRows = Vec<Vec<Option<String>>>;
 
@@ -55,10 +55,38 @@ impl Side {
         match self {
             Self::Postgres { server, name } => server.sql(name, sql).await,
             Self::Sqlite { path, .. } => {
-                let (path, sql) = (path.clone(), sql.to_string());
-                tokio::task::spawn_blocking(move || sqlite(&path, &sql)).await.unwrap()
+                let done = in_file(path, sql).await;
+                done.unwrap_or_else(|e| panic!("{sql}: {e}"))
             }
         }
+    }
+
+    /// Asks about a copy that Rowcast may not have made yet, or is about to change: the error is that
+    /// of what is not there. Whoever asks again and again asks so.
+    pub(crate) async fn look(&self, query: &str) -> Result<TextRows, String> {
+        match self {
+            Self::Postgres { server, name } => server.look(name, query).await,
+            Self::Sqlite { path, .. } => {
+                let passing = |e: &rusqlite::Error| {
+                    let busy = [
+                        ErrorCode::DatabaseBusy,
+                        ErrorCode::DatabaseLocked,
+                        ErrorCode::SchemaChanged,
+                    ];
+                    let absent = ["no such table", "no such column"];
+                    e.sqlite_error_code().is_some_and(|code| busy.contains(&code))
+                        || absent.iter().any(|words| e.to_string().starts_with(words))
+                };
+                let looked = in_file(path, query).await;
+                looked.map_err(|e| if passing(&e) { e.to_string() } else { panic!("{query}: {e}") })
+            }
+        }
+    }
+
+    /// Waits until a query's only value reads `value`; the copy it asks about need not be there yet.
+    pub(crate) async fn until(&self, query: &str, value: &str) {
+        let wanted = Ok(vec![vec![Some(value.to_string())]]);
+        becomes(LONG, query, wanted, async || self.look(query).await).await;
     }
 
     /// Changes many rows of a copy while others write to it, without waiting for any of them with rows in
@@ -82,18 +110,23 @@ impl Side {
     }
 }
 
-fn sqlite(path: &std::path::Path, sql: &str) -> TextRows {
-    let db = rusqlite::Connection::open(path).unwrap();
-    db.busy_timeout(Duration::from_secs(30)).unwrap();
-    db.pragma_update(None, "synchronous", "OFF").unwrap();
+async fn in_file(path: &Path, sql: &str) -> rusqlite::Result<TextRows> {
+    let (path, sql) = (path.to_owned(), sql.to_string());
+    tokio::task::spawn_blocking(move || sqlite(&path, &sql)).await.unwrap()
+}
+
+fn sqlite(path: &Path, sql: &str) -> rusqlite::Result<TextRows> {
+    let db = rusqlite::Connection::open(path)?;
+    db.busy_timeout(LONG)?;
+    db.pragma_update(None, "synchronous", "OFF")?;
     let is_query = sql.trim_start().to_ascii_lowercase().starts_with("select");
     if !is_query {
         let plain = sql.trim_start().to_ascii_uppercase().starts_with("PRAGMA");
         let text = if plain { sql.into() } else { format!("BEGIN IMMEDIATE; {sql}; COMMIT") };
-        db.execute_batch(&text).unwrap_or_else(|e| panic!("{sql}: {e}"));
-        return Vec::new();
+        db.execute_batch(&text)?;
+        return Ok(Vec::new());
     }
-    let mut statement = db.prepare(sql).unwrap();
+    let mut statement = db.prepare(sql)?;
     let width = statement.column_count();
     let text = |row: &rusqlite::Row<'_>, i| {
         Ok(match row.get_ref(i)? {
@@ -104,8 +137,7 @@ fn sqlite(path: &std::path::Path, sql: &str) -> TextRows {
             rusqlite::types::ValueRef::Blob(v) => Some(format!("{v:02x?}")),
         })
     };
-    let rows = statement.query_map([], |row| (0..width).map(|i| text(row, i)).collect());
-    rows.unwrap().collect::<Result<_, _>>().unwrap()
+    statement.query_map([], |row| (0..width).map(|i| text(row, i)).collect())?.collect()
 }
 
 /// A publisher and a subscriber joined by a file.
@@ -149,6 +181,22 @@ impl Pair {
     /// Brings the copies up to now.
     pub(crate) async fn catch_up(&self) {
         self.rowcast.run(LONG, &["run", "--until-caught-up"]).await.good();
+    }
+
+    /// Waits until a query over the copy gives what one over the publisher's table gives, which nobody
+    /// changes meanwhile.
+    pub(crate) async fn until_same(&self, from: &str, to: &str) {
+        let wanted = Ok(self.from.sql(from).await);
+        becomes(LONG, to, wanted, async || self.to.look(to).await).await;
+    }
+
+    /// Waits until a running instance says that its route is live.
+    pub(crate) async fn live(&self) {
+        eventually(LONG, "a live route", async || {
+            let status = self.rowcast.run(LONG, &["status", "--json"]).await;
+            status.stdout.contains("\"live\"")
+        })
+        .await;
     }
 
     /// Asserts that a query over the publisher's table gives what it gives over the copy.

@@ -4,6 +4,7 @@
 use super::bank::Traffic;
 use super::side::{Kind, LONG, Side};
 use rand::Rng;
+use rowcast_testkit::postgres::Server;
 use rowcast_testkit::process::{Finished, Rowcast, Running};
 use rowcast_testkit::wait::eventually;
 use serde_json::Value;
@@ -30,8 +31,12 @@ struct Trio {
 
 impl Trio {
     async fn new(kind: Kind) -> Self {
-        let (shop, order, bill) =
-            (Side::new(kind).await, Side::new(kind).await, Side::new(kind).await);
+        Self::around(Side::new(kind).await, kind).await
+    }
+
+    /// With this publisher, and subscribers of a kind.
+    async fn around(shop: Side, kind: Kind) -> Self {
+        let (order, bill) = (Side::new(kind).await, Side::new(kind).await);
         shop.sql(TABLES).await;
         let name = format!("trade{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let rowcast = Rowcast::new(env!("CARGO_BIN_EXE_rowcast"), "");
@@ -84,16 +89,28 @@ impl Trio {
         all["subscriptions"].as_array().unwrap().clone()
     }
 
-    async fn route_is(&self, to: &str, state: &str) -> bool {
+    /// What a running instance says; nothing when it does not answer yet.
+    async fn status(&self) -> Value {
         let said = self.say(&["status", "--json"]).await;
-        let status: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-        let mut routes = status["routes"].as_array().into_iter().flatten();
-        routes.any(|r| r["to"] == to && r["state"] == state)
+        serde_json::from_str(&said.stdout).unwrap_or_default()
+    }
+
+    async fn routes(&self) -> Vec<Value> {
+        self.status().await["routes"].as_array().cloned().unwrap_or_default()
+    }
+
+    async fn route_is(&self, to: &str, state: &str) -> bool {
+        self.routes().await.iter().any(|r| r["to"] == to && r["state"] == state)
+    }
+
+    async fn route_is_gone(&self, to: &str) -> bool {
+        let routes = self.routes().await;
+        !routes.is_empty() && routes.iter().all(|r| r["to"] != to)
     }
 
     async fn is_same(&self, side: &Side) -> bool {
         let copy = "SELECT id, balance, note FROM account_copy ORDER BY id";
-        self.shop.sql(ACCOUNTS).await == side.sql(copy).await
+        Ok(self.shop.sql(ACCOUNTS).await) == side.look(copy).await
     }
 
     /// `verify` and `check` know what was subscribed to at run time.
@@ -124,8 +141,8 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy(kind: Kind) {
     eventually(LONG, "the file's route", async || trio.route_is("order", "live").await).await;
     let said = trio.subscribe(&["--wait-live"]).await.good();
     assert!(said.stdout.contains("gets") && said.stdout.contains("is live"), "{}", said.said());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(traffic.stop().await > 10, "hardly any traffic");
+    traffic.goes_on(20).await;
+    traffic.stop().await;
     trio.becomes_same(&trio.bill).await;
     trio.becomes_same(&trio.order).await;
     let listed = trio.listed().await;
@@ -136,6 +153,8 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy(kind: Kind) {
     // Taken back: the table stays, and nothing more arrives.
     let said = trio.say(&["unsubscribe", "bill", &trio.of("account")]).await.good();
     assert!(said.stdout.contains("stays as it is"), "{}", said.said());
+    // What the route had in hand it finished.
+    eventually(LONG, "the end of the route", async || trio.route_is_gone("bill").await).await;
     trio.shop.sql("INSERT INTO account VALUES (900, 1, 'later')").await;
     trio.becomes_same(&trio.order).await;
     assert_eq!(trio.bill.value("SELECT count(*) FROM account_copy WHERE id = 900").await, "0");
@@ -155,36 +174,31 @@ async fn a_subscriber_added_under_load_gets_an_identical_copy_sqlite() {
 
 #[tokio::test]
 async fn the_publisher_does_not_notice_a_new_subscriber() {
-    const SEEN: &str = "SELECT (SELECT count(*) FROM pg_replication_slots \
-         WHERE database = current_database()) || ' slots, ' || (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-         AND pid <> pg_backend_pid()) || ' connections'";
-    const SESSIONS: &str =
-        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
-    let trio = Trio::new(Kind::Postgres).await;
+    // A server of its own, which writes down who connects. It ends with this process.
+    let settings = [("log_connections", "on")];
+    let server: &'static Server = Box::leak(Box::new(Server::start_with(&settings).await));
+    server.create_database("shop").await;
+    let shop = Side::Postgres { server, name: "shop".into() };
+    let trio = Trio::around(shop, Kind::Postgres).await;
     let running = trio.start().await;
     eventually(LONG, "the file's route", async || trio.route_is("order", "live").await).await;
-    let sessions = async || trio.shop.value(SESSIONS).await.parse::<i64>().unwrap();
-    // Sessions are counted a moment after they end; each look is one of its own.
-    eventually(LONG, "settled statistics", async || {
-        let first = sessions().await;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        sessions().await == first + 1
+    // The last one to connect is who looks what the server keeps for us.
+    eventually(LONG, "all connections of a capture", async || {
+        trio.status().await["services"][0]["retained_bytes"].is_u64()
     })
     .await;
-    let (before, seen) = (sessions().await, trio.shop.value(SEEN).await);
+    let connected = || {
+        let log = server.log();
+        let ours = |l: &&str| l.contains("connection authorized") && !l.contains("rowcast testkit");
+        log.lines().filter(ours).count()
+    };
+    let slots = async || trio.shop.value("SELECT count(*) FROM pg_replication_slots").await;
+    let (before, seen) = (connected(), slots().await);
+    assert!(before > 0, "connections are not where we look");
     trio.subscribe(&["--wait-live"]).await.good();
-    trio.becomes_same_without_asking_the_publisher().await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(trio.shop.value(SEEN).await, seen);
-    assert!(sessions().await <= before + 3, "somebody connected beside our own three looks");
+    trio.bill.until("SELECT count(*) FROM account_copy", "3").await;
+    assert_eq!((connected(), slots().await), (before, seen));
     running.terminate(LONG).await.good();
-}
-
-impl Trio {
-    async fn becomes_same_without_asking_the_publisher(&self) {
-        let count = "SELECT count(*) FROM account_copy";
-        eventually(LONG, "three rows", async || self.bill.value(count).await == "3").await;
-    }
 }
 
 #[tokio::test]
@@ -201,12 +215,14 @@ async fn a_pause_outlives_a_kill_and_resuming_catches_up() {
     let status = trio.say(&["status"]).await.good();
     assert!(status.stdout.contains("paused by") && status.stdout.contains("a migration"));
     assert!(status.stdout.contains("rowcast resume"), "{}", status.said());
-    let waiting = ["wait", "--live", "--route", &trio.route("order")];
-    let waited = trio.say(&waiting).await;
+    let route = trio.route("order");
+    let live =
+        async |within| trio.say(&["wait", "--live", "--route", &route, "--timeout", within]).await;
+    let waited = live("100ms").await;
     assert_eq!(waited.code(), Some(1), "{}", waited.said());
     assert!(!trio.is_same(&trio.order).await, "a paused route stands still");
     trio.say(&["resume", &trio.route("order")]).await.good();
-    trio.say(&waiting).await.good();
+    live("5m").await.good();
     trio.becomes_same(&trio.order).await;
     running.terminate(LONG).await.good();
 }
@@ -314,7 +330,7 @@ async fn a_file_that_is_read_again_is_taken_over_and_one_with_mistakes_is_not() 
     ));
     trio.say(&["reload"]).await.good();
     running.says(LONG, "read again").await;
-    trio.say(&["wait", "--live", "--timeout", "60s", "--route", &trio.route("bill")]).await.good();
+    trio.say(&["wait", "--live", "--timeout", "5m", "--route", &trio.route("bill")]).await.good();
     assert_eq!(trio.bill.value("SELECT note FROM entry_copy").await, "there before");
     trio.shop.sql("INSERT INTO account VALUES (55, 0, 'goes on')").await;
     trio.becomes_same(&trio.order).await;

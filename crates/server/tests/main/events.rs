@@ -18,7 +18,7 @@ fn names(told: &[(u64, String, String, String)]) -> Vec<(&str, &str, &str)> {
 
 async fn applied(shop: &Shop, position: u64) {
     for to in ["order", "billing"] {
-        let path = format!("/v1/wait?route=shop:{to}&position={position}&timeout_ms=60000");
+        let path = format!("/v1/wait?route=shop:{to}&position={position}&timeout_ms=300000");
         assert_eq!(shop.get(&path, None).await.status, 200);
     }
 }
@@ -120,15 +120,15 @@ async fn a_place_that_is_not_there_is_a_problem() {
 
 #[tokio::test]
 async fn the_end_of_the_server_ends_a_stream_in_order() {
-    let shop = Setup::default().open().await;
+    // Nobody lives to see a stream broken off.
+    let limits = Limits { ended_within: 2 * LONG, ..Limits::default() };
+    let shop = Setup { limits, ..Setup::default() }.open().await;
     shop.live(None).await;
     let mut follower = Follower::new(shop.address, ALL, "").await;
     shop.publisher.commit(&[Write::put("customer", 1, "a")]);
     follower.told(1).await;
-    let began = tokio::time::Instant::now();
     shop.close().await;
     assert!(follower.next().await.is_none());
-    assert!(began.elapsed() < Limits::default().ended_within, "nobody had to be broken off");
 }
 
 #[tokio::test]

@@ -9,12 +9,11 @@ use rowcast_store::MemoryLog;
 use rowcast_testkit::memory::MemoryDatabase;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) use rowcast_testkit::wait::LONG;
 
 pub(crate) struct Setup {
     pub(crate) publisher: MemoryDatabase,
@@ -136,7 +135,7 @@ impl Shop {
     /// Waits until both copies are complete.
     pub(crate) async fn live(&self, token: Option<&str>) {
         for to in ["order", "billing"] {
-            let path = format!("/v1/wait?route=shop:{to}&live=true&timeout_ms=60000");
+            let path = format!("/v1/wait?route=shop:{to}&live=true&timeout_ms=300000");
             let answer = self.get(&path, token).await;
             assert_eq!(answer.status, 200, "{}", answer.body);
         }

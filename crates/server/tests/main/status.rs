@@ -56,7 +56,7 @@ async fn the_counters_count_what_was_captured_and_applied() {
     shop.live(None).await;
     shop.publisher.commit(&[Write::put("customer", 1, "c"), Write::put("invoice", 7, "x")]);
     for to in ["order", "billing"] {
-        let path = format!("/v1/wait?route=shop:{to}&position=2&timeout_ms=60000");
+        let path = format!("/v1/wait?route=shop:{to}&position=2&timeout_ms=300000");
         assert_eq!(shop.get(&path, None).await.status, 200);
     }
     let status = shop.get("/v1/status", None).await.json();

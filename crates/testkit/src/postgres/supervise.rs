@@ -4,7 +4,7 @@
 //! stops the server; the end of the pipe, which comes however we die, also removes its directory.
 
 use super::install::Install;
-use crate::wait::settles;
+use crate::wait::{LONG, settles};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -37,7 +37,7 @@ wait
 
 /// Longest a fast shutdown may take: one that waits for a stalled replication client gives up.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(20);
-const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(20);
+const IMMEDIATE_SHUTDOWN: Duration = LONG;
 
 /// One run of a server.
 #[derive(Debug)]

@@ -289,7 +289,7 @@ pub async fn a_second_capture_is_refused(harness: &dyn SourceHarness) {
     let mut capture = Capture::begin(harness, &["customer"], LARGE).await;
     capture.catch_up().await;
     let start = Start::After(capture.copies.resume());
-    let second = Capture::start(harness, capture.spec.clone(), start).await;
+    let second = Capture::try_start(harness, capture.spec.clone(), start).await;
     assert!(matches!(second.err(), Some(SourceError::Busy { .. })));
     run(harness, inserts(0..1)).await;
     capture.catch_up().await;

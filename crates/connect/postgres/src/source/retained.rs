@@ -7,8 +7,8 @@ use rowcast_core::{Epoch, Finding, Point, Retained, ServiceName, Severity, quote
 use std::time::{Duration, Instant};
 
 /// Longest for the server to notice that nobody reads from the slot any more.
-const ACTIVE_MAX: Duration = Duration::from_secs(10);
-const ASK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const ACTIVE_MAX: Duration = Duration::from_secs(10);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the slot keeps; `None` without a slot, or when the server has given it up.
 pub(crate) async fn ask(

@@ -6,6 +6,7 @@
 use super::catalog::{Table, literal};
 use super::prepare::{Prepare, identity, told_when_slow};
 use super::publication::slot_name;
+use super::retained::{ACTIVE_MAX, ASK_EVERY};
 use super::rows::CopyOut;
 use super::shape::Shape;
 use super::slot::{self, Life, Slot};
@@ -18,6 +19,7 @@ use rowcast_core::{
     EntityName, Masker, Point, Position, RowSet, Schema, SourceError, SourceSpec, SourceView, quote,
 };
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Rows under an exported snapshot.
 #[derive(Debug)]
@@ -99,10 +101,30 @@ impl SourceView for PostgresView {
         if logged.covers(self.point) {
             return Ok(false);
         }
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = self.peek(logged).await? {
+                return Ok(answer);
+            }
+            // Who captured has ended, and the server is about to notice; or somebody captures still.
+            if began.elapsed() > ACTIVE_MAX {
+                return Ok(true);
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+impl PostgresView {
+    /// Whether the slot holds changes beyond what is logged; `None` while somebody reads from it.
+    async fn peek(&mut self, logged: &Position) -> Result<Option<bool>, SourceError> {
         let refused = |e| self.trouble.wire("its slot cannot be looked into", e);
         let slot = Slot::find(&mut self.sql, &self.slot).await.map_err(refused)?;
-        if slot.is_none_or(|s| s.active_pid.is_some() || !s.here || s.lost.is_some()) {
-            return Ok(true);
+        let Some(slot) = slot.filter(|s| s.here && s.lost.is_none()) else {
+            return Ok(Some(true));
+        };
+        if slot.active_pid.is_some() {
+            return Ok(None);
         }
         // A look takes nothing out. A commit message stands at the end of its transaction, and the
         // letters are those of insert, update, delete and truncate.
@@ -118,9 +140,8 @@ impl SourceView for PostgresView {
             logged.point
         );
         match self.sql.query(&sql).await {
-            Ok(rows) => Ok(rows.first().and_then(|r| r.first()?.as_deref()) != Some("f")),
-            // Somebody began to capture meanwhile.
-            Err(e) if e.state() == Some("55006") => Ok(true),
+            Ok(rows) => Ok(Some(rows.first().and_then(|r| r.first()?.as_deref()) != Some("f"))),
+            Err(e) if e.state() == Some("55006") => Ok(None),
             Err(e) => Err(refused(e)),
         }
     }

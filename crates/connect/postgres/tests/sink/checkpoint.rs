@@ -82,7 +82,7 @@ async fn a_killed_session_is_an_outage_and_the_next_one_goes_on() {
     bench.apply(&[Ev::create(&t, &["1"])]).await;
     bench
         .sql(
-            "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity
+            "SELECT pg_terminate_backend(pid, 300000) FROM pg_stat_activity
               WHERE datname = current_database() AND application_name LIKE 'rowcast shop%'",
         )
         .await;
@@ -106,7 +106,7 @@ async fn a_lock_held_by_others_is_an_outage() {
     let cancel = async {
         let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        other.until(std::time::Duration::from_secs(20), waiting, "1").await;
+        other.until(rowcast_testkit::wait::LONG, waiting, "1").await;
     };
     let (result, ()) = tokio::join!(apply, cancel);
     let error = result.unwrap_err();

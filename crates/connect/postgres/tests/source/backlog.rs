@@ -3,10 +3,9 @@
 use crate::support::{Harness, NAME};
 use rowcast_core::{Op, Point};
 use rowcast_testkit::source_suite::{Capture, SourceHarness, Stopped};
-use std::time::Duration;
+use rowcast_testkit::wait::LONG;
 
 const BATCH: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// More than one answer holds.
 const MANY: u32 = 210_000;
@@ -24,7 +23,7 @@ async fn stopped(harness: &Harness) -> Stopped<'_> {
     confirm(&mut capture).await;
     let stopped = capture.stop();
     let session = harness.session().await;
-    session.until(PATIENCE, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
+    session.until(LONG, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
     stopped
 }
 

@@ -4,11 +4,10 @@ use crate::support::Harness;
 use rowcast_core::{Diagnose, SourceError, Start};
 use rowcast_testkit::postgres::Server;
 use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
-use std::time::Duration;
+use rowcast_testkit::wait::LONG;
 
 const LARGE: u64 = 4 << 20;
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn caught_up(harness: &Harness) -> Capture<'_> {
     harness.sql(TABLE).await;
@@ -23,7 +22,7 @@ async fn ended(harness: &Harness, capture: Capture<'_>) -> Start {
     drop(capture);
     let session = harness.session().await;
     let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
-    session.until(PATIENCE, active, "0").await;
+    session.until(LONG, active, "0").await;
     start
 }
 
@@ -53,6 +52,27 @@ async fn a_slot_that_was_dropped_or_made_anew_is_noticed() {
     is_epoch(&refused(&harness, start).await);
 }
 
+/// Whoever compares right after a capture has ended meets a server that has not noticed yet.
+#[tokio::test]
+async fn a_slot_that_is_about_to_be_let_go_of_is_looked_into_then() {
+    let harness = Harness::fresh().await;
+    let capture = caught_up(&harness).await;
+    let logged = capture.copies.position().unwrap();
+    let mut view = harness.database().source_view(&capture.spec).await.unwrap();
+    let session = harness.session().await;
+    let looked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'idle' \
+                  AND query LIKE '%active_pid%' AND pid <> pg_backend_pid()";
+    let ends = async {
+        session.until(LONG, looked, "t").await;
+        drop(capture);
+    };
+    let (unlogged, ()) = tokio::join!(view.has_unlogged(&logged), ends);
+    assert!(!unlogged.unwrap(), "everything was captured");
+    harness.sql("INSERT INTO t VALUES (2, 'new')").await;
+    let mut view = harness.database().source_view(&spec(&harness, &["t"], LARGE)).await.unwrap();
+    assert!(view.has_unlogged(&logged).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_slot_that_moved_on_without_the_log_is_noticed() {
     let harness = Harness::fresh().await;
@@ -77,7 +97,7 @@ async fn a_slot_that_the_server_gave_up_is_noticed() {
     }
     harness.sql("CHECKPOINT").await;
     let session = harness.session().await;
-    session.until(PATIENCE, "SELECT wal_status FROM pg_replication_slots", "lost").await;
+    session.until(LONG, "SELECT wal_status FROM pg_replication_slots", "lost").await;
     is_epoch(&refused(&harness, start).await);
 }
 
@@ -93,7 +113,7 @@ async fn a_lost_data_directory_is_not_passed_over() {
     let confirmed = "SELECT confirmed_flush_lsn >= '".to_string()
         + &until.to_string()
         + "' FROM pg_replication_slots";
-    session.until(PATIENCE, &confirmed, "t").await;
+    session.until(LONG, &confirmed, "t").await;
     ended(&harness, capture).await;
     is_epoch(&refused(&harness, Start::Beginning).await);
 }
@@ -105,7 +125,7 @@ async fn a_first_start_that_was_cut_short_begins_again() {
     let capture = Capture::begin(&harness, &["t"], LARGE).await;
     drop(capture);
     let session = harness.session().await;
-    session.until(PATIENCE, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
+    session.until(LONG, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
     let mut capture = Capture::begin(&harness, &["t"], LARGE).await;
     capture.catch_up().await;
     capture.assert_same("t").await;
@@ -156,7 +176,7 @@ async fn an_idle_database_lets_go_of_what_others_write() {
     capture.source.confirm(&until).await.unwrap();
     let session = harness.session().await;
     let confirmed = format!("SELECT confirmed_flush_lsn >= '{until}' FROM pg_replication_slots");
-    session.until(PATIENCE, &confirmed, "t").await;
+    session.until(LONG, &confirmed, "t").await;
 }
 
 #[tokio::test]
@@ -169,8 +189,8 @@ async fn a_slow_reader_keeps_its_connection() {
     let query = "SELECT pid FROM pg_stat_replication WHERE reply_time > now() - interval '1 s'";
     let pid = session.sql("SELECT pid FROM pg_stat_replication").await[0][0].clone().unwrap();
     let stuck = "SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE backend_type = 'walsender'";
-    session.until(PATIENCE, stuck, "WalSenderWriteData").await;
-    session.until(PATIENCE, query, &pid).await;
+    session.until(LONG, stuck, "WalSenderWriteData").await;
+    session.until(LONG, query, &pid).await;
     capture.catch_up().await;
     capture.assert_same("t").await;
     let database = harness.database();
@@ -208,7 +228,7 @@ async fn a_slot_of_another_database_is_left_alone() {
     let capture = caught_up(&harness).await;
     drop(capture);
     let session = harness.session().await;
-    session.until(PATIENCE, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
+    session.until(LONG, "SELECT count(*) FROM pg_replication_slots WHERE active", "0").await;
     let url = harness.server.create_database("other").await;
     harness.server.sql("other", TABLE).await;
     let other = rowcast_postgres::PostgresDatabase::from_url(&url).unwrap();

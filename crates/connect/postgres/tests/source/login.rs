@@ -4,7 +4,7 @@ use crate::support::NAME;
 use rowcast_core::{Database, SourceError, SourceSpec, Start};
 use rowcast_postgres::PostgresDatabase;
 use rowcast_testkit::postgres::{Authority, Server, ServerOptions};
-use std::time::Duration;
+use rowcast_testkit::wait::LONG;
 
 fn spec() -> SourceSpec {
     SourceSpec {
@@ -23,7 +23,7 @@ async fn starts(url: &str) -> Result<(), SourceError> {
     let database = PostgresDatabase::from_url(url).expect("an address");
     let mut source = database.source(spec());
     source.start(Start::Afresh).await?;
-    let first = tokio::time::timeout(Duration::from_secs(30), source.next()).await;
+    let first = tokio::time::timeout(LONG, source.next()).await;
     assert!(first.expect("a batch").expect("no error").fresh);
     Ok(())
 }

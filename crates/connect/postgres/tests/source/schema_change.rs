@@ -3,6 +3,7 @@
 use crate::support::{Harness, NAME};
 use rowcast_core::{Diagnose, Op, SourceError, Start};
 use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
+use rowcast_testkit::wait::LONG;
 use std::time::Duration;
 
 const LARGE: u64 = 4 << 20;
@@ -127,7 +128,7 @@ async fn settle(capture: &mut Capture<'_>, harness: &Harness) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), settled).await.expect("the copy follows");
+    tokio::time::timeout(LONG, settled).await.expect("the copy follows");
 }
 
 /// Statements that change what rows are without a change of any row in the stream.

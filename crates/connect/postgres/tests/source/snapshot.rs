@@ -3,10 +3,9 @@
 use crate::support::Harness;
 use rowcast_core::{Op, Publish, Start};
 use rowcast_testkit::source_suite::{Capture, spec};
-use std::time::Duration;
+use rowcast_testkit::wait::LONG;
 
 const SMALL: u64 = 2 << 10;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn rows(harness: &Harness, count: u32) {
     harness
@@ -37,7 +36,7 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_by_the_snapshot() {
     let others = async {
         let session = harness.session().await;
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        session.until(PATIENCE, waiting, "1").await;
+        session.until(LONG, waiting, "1").await;
         let seen = session.sql("SELECT n FROM t WHERE id = 150").await;
         assert_eq!(seen[0][0].as_deref(), Some("0"), "the commit is not to be seen yet");
         while !capture.copies.is_complete("t") {
@@ -246,7 +245,7 @@ async fn a_column_that_comes_while_the_slot_is_made_arrives_with_its_values() {
     let other = harness.session().await;
     let alter = async {
         let making = "SELECT count(*) FROM pg_replication_slots WHERE active";
-        other.until(PATIENCE, making, "1").await;
+        other.until(LONG, making, "1").await;
         other.sql("ALTER TABLE t ADD COLUMN late int; UPDATE t SET late = id").await;
         open.sql("COMMIT").await;
     };

@@ -6,8 +6,8 @@ use rowcast_core::Database;
 use rowcast_postgres::PostgresDatabase;
 use rowcast_testkit::postgres::{Server, Session, TextRows};
 use rowcast_testkit::source_suite::{Cell, SourceHarness};
+use rowcast_testkit::wait::LONG;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The database's name; awkward, as names may be.
 pub(crate) const NAME: &str = "Shop \"1\"";
@@ -33,7 +33,7 @@ impl Harness {
     pub(crate) async fn drop_slots(&self) {
         const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
         let dropped = async { while self.server.try_sql(NAME, DROP).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("nobody holds a slot");
+        tokio::time::timeout(LONG, dropped).await.expect("nobody holds a slot");
     }
 
     pub(crate) async fn session(&self) -> Session {

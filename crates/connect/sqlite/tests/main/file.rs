@@ -4,10 +4,10 @@ use rowcast_core::Database;
 use rowcast_sqlite::SqliteDatabase;
 use rowcast_testkit::sink_suite::SinkHarness;
 use rowcast_testkit::source_suite::{Cell, SourceHarness};
+use rowcast_testkit::wait::LONG;
 use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A file, and a writer of it that is not ours.
 pub(crate) struct File {
@@ -42,7 +42,7 @@ impl File {
     /// A connection that is not ours.
     pub(crate) fn connect(&self) -> Connection {
         let connection = Connection::open(self.path()).unwrap();
-        connection.busy_timeout(Duration::from_secs(30)).unwrap();
+        connection.busy_timeout(LONG).unwrap();
         connection
     }
 

@@ -3,7 +3,7 @@
 use crate::file::File;
 use rowcast_core::{Op, Resume, SourceError, Start};
 use rowcast_testkit::source_suite::{Capture, spec};
-use rowcast_testkit::wait::eventually_some;
+use rowcast_testkit::wait::LONG;
 use std::time::Duration;
 
 const CUSTOMER: &str = "CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT, email TEXT); \
@@ -21,16 +21,8 @@ async fn captured(file: &File) -> Capture<'_> {
 }
 
 async fn refused(file: &File, resume: Resume) -> String {
-    let deadline = Duration::from_secs(30);
-    let error = eventually_some(deadline, "an answer", async || {
-        let spec = spec(file, &["customer"], 1 << 20);
-        match Capture::start(file, spec, Start::After(resume.clone())).await.err() {
-            // A process that another test is just starting shares the lock for a moment.
-            Some(SourceError::Busy { .. }) => None,
-            other => Some(other),
-        }
-    });
-    match error.await {
+    let spec = spec(file, &["customer"], 1 << 20);
+    match Capture::start(file, spec, Start::After(resume)).await.err() {
         Some(error @ SourceError::Epoch { .. }) => {
             let help = rowcast_core::Diagnose::help(&error).to_string();
             assert!(help.contains("rowcast run --resnapshot shop"), "{help}");
@@ -76,7 +68,7 @@ async fn a_log_behind_what_was_taken_out_is_an_old_copy() {
     capture.source.confirm(&position).await.unwrap();
     // Only a source that is waiting rests, and only then it takes out what is confirmed.
     let left = || file.select("SELECT count(*) FROM _rowcast_changes")[0][0].clone();
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + LONG;
     while left().as_deref() != Some("0") {
         assert!(std::time::Instant::now() < deadline, "what is confirmed is taken out");
         capture.step_within(Duration::from_millis(50)).await;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Runs a script in the `sqlite3` shell; statements that break a rule are part of the game.
 fn shell(file: &File, script: &str) {
-    let out = Command::new("sqlite3").arg(file.path()).arg(".timeout 30000").arg(script).output();
+    let out = Command::new("sqlite3").arg(file.path()).arg(".timeout 300000").arg(script).output();
     let out = out.expect("the sqlite3 shell is installed");
     let errors = String::from_utf8_lossy(&out.stderr);
     assert!(errors.is_empty() || errors.contains("constraint failed"), "{errors}");

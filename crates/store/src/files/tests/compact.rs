@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rowcast_core::{ByteSize, Chunk, EventLog, Offset, ServiceName, Stored};
 use rowcast_testkit::history::{Copies, History};
 use rowcast_testkit::log_suite::{assert_same_copies, put, read_all, service, states, whole_ends};
+use rowcast_testkit::wait::LONG;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -278,7 +279,7 @@ async fn what_is_due_is_compacted_without_being_told() {
         }
     };
     // Also what the segment under way holds, because its time is up.
-    tokio::time::timeout(Duration::from_secs(60), whole).await.unwrap();
+    tokio::time::timeout(LONG, whole).await.unwrap();
     assert_same_copies(&was, &everything(&log).await, Offset(0));
     assert_eq!(log.tail(&s).await.unwrap().next, end);
 }
