@@ -90,7 +90,7 @@ impl Board {
             // What a route that does not work yet has parked, nobody here knows.
             None => entry.desk.ask(route, job, which.clone()).await?,
         };
-        let named = which != ParkWhich::default();
+        let named = !which.takes_all();
         let nothing = done == ParkOutcome::default();
         if named && nothing { Err(ParkError::NoKey(route.clone())) } else { Ok(done) }
     }

@@ -155,7 +155,7 @@ async fn a_deep_backlog_without_a_word_for_us_is_passed_over() {
     let mut capture = stopped.go_on().await;
     // Only the stream behind it may bring this.
     let ours = async {
-        session.until(PATIENCE, "SELECT count(*) FROM pg_stat_replication", "1").await;
+        session.until(LONG, "SELECT count(*) FROM pg_stat_replication", "1").await;
         harness.sql("INSERT INTO t VALUES (1, 'ours')").await;
     };
     tokio::pin!(ours);
