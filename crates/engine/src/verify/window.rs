@@ -106,10 +106,10 @@ impl Verify {
     ) -> Result<Window, Stop> {
         let (point, entities) = (source.point(), self.entities());
         let deadline = Instant::now() + self.patience;
-        let mut needed = Offset(0);
+        let mut search = Search { point, start: None, needed: Offset(0) };
         for entity in &entities {
             let complete = history.complete_from(entity).await?;
-            needed = needed.max(complete.ok_or_else(|| {
+            search.needed = search.needed.max(complete.ok_or_else(|| {
                 let help = "`rowcast status` shows how far it is, while `rowcast run` runs";
                 self.not_yet(format!("{entity} is still being copied"), help)
             })?);
@@ -118,8 +118,8 @@ impl Verify {
         loop {
             let batches = history.read(at).await?;
             for stored in &batches {
-                if let Some(start) = scan(stored, at, point, &entities, &mut needed) {
-                    return Ok(Window { start, needed });
+                if search.is_done_with(stored, at, &entities) {
+                    return Ok(search.window(at));
                 }
                 at = stored.end().max(at);
             }
@@ -127,8 +127,8 @@ impl Verify {
                 continue;
             }
             let position = history.position();
-            if position.is_some_and(|p| p.covers(point)) {
-                return Ok(Window { start: at, needed });
+            if search.start.is_none() && position.is_some_and(|p| p.covers(point)) {
+                return Ok(search.window(at));
             }
             if !self.running {
                 let unlogged = match &position {
@@ -138,7 +138,7 @@ impl Verify {
                 if unlogged {
                     return Err(self.unlogged().into());
                 }
-                return Ok(Window { start: at, needed });
+                return Ok(search.window(at));
             }
             if Instant::now() > deadline {
                 let what = format!("the event log has not reached {point} in {:?}", self.patience);
@@ -217,39 +217,58 @@ impl Verify {
     }
 }
 
-/// Looks for the first change at or after `point`; notes how much a copy needs before it.
-fn scan(
-    stored: &Stored,
-    from: Offset,
+/// Looks for the first change at or after a point, and how much a copy needs for what was before it.
+struct Search {
     point: Point,
-    entities: &HashSet<EntityName>,
-    needed: &mut Offset,
-) -> Option<Offset> {
-    let batch = &stored.batch;
-    let mut index = 0;
-    for transaction in &batch.transactions {
-        for _ in 0..transaction.events {
-            let event = &batch.events[index];
-            let offset = stored.offset(index);
-            index += 1;
-            let change = match event.op {
-                Op::Create | Op::Update | Op::Delete | Op::Truncate => true,
-                // Rows of a snapshot are as new as the changes before them.
-                Op::Read => false,
-                Op::Schema | Op::Complete | Op::End => continue,
-            };
-            if offset < from {
-                continue;
+    start: Option<Offset>,
+    needed: Offset,
+}
+
+impl Search {
+    /// Whether everything was found, the start being in this batch or in one before.
+    ///
+    /// A source that does not know its transactions tells several as one, so the one that ends at or
+    /// after the point may have begun before it: a copy needs it as well.
+    fn is_done_with(
+        &mut self,
+        stored: &Stored,
+        from: Offset,
+        entities: &HashSet<EntityName>,
+    ) -> bool {
+        let batch = &stored.batch;
+        let mut index = 0;
+        for (number, transaction) in batch.transactions.iter().enumerate() {
+            if number > 0 && self.start.is_some() {
+                return true;
             }
-            if change && transaction.at.value() >= point.value() {
-                return Some(offset);
-            }
-            if entities.contains(&batch.schema(event).entity) {
-                *needed = Offset(offset.0 + 1).max(*needed);
+            for _ in 0..transaction.events {
+                let event = &batch.events[index];
+                let offset = stored.offset(index);
+                index += 1;
+                let change = match event.op {
+                    Op::Create | Op::Update | Op::Delete | Op::Truncate => true,
+                    // Rows of a snapshot are as new as the changes before them.
+                    Op::Read => false,
+                    Op::Schema | Op::Complete | Op::End => continue,
+                };
+                if offset < from {
+                    continue;
+                }
+                if change && transaction.at.value() >= self.point.value() {
+                    self.start.get_or_insert(offset);
+                }
+                if entities.contains(&batch.schema(event).entity) {
+                    self.needed = self.needed.max(Offset(offset.0 + 1));
+                }
             }
         }
+        batch.whole && self.start.is_some()
     }
-    None
+
+    /// What was found; without a later change the window begins where the log ends.
+    fn window(&self, end: Offset) -> Window {
+        Window { start: self.start.unwrap_or(end), needed: self.needed }
+    }
 }
 
 fn replay(
@@ -271,3 +290,6 @@ fn replay(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
