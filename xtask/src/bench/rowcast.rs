@@ -82,7 +82,7 @@ impl<'a> Rowcast<'a> {
     pub(super) async fn captured(&self, end: &str) -> Result<()> {
         let session = self.lab.source.session(SOURCE).await;
         let held = format!(
-            "SELECT FROM pg_replication_slots WHERE slot_name LIKE 'rowcast%' \
+            "SELECT FROM pg_replication_slots WHERE slot_name LIKE 'rowcast%' AND NOT temporary \
              AND confirmed_flush_lsn >= '{end}'"
         );
         let done = async || {

@@ -64,8 +64,8 @@ async fn catch_up(harness: &Harness, capture: &mut Capture<'_>) {
 }
 
 async fn confirmed(harness: &Harness) -> Point {
-    let slot = harness.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots").await;
-    slot[0][0].as_deref().and_then(|at| at.parse().ok()).expect("a place")
+    let slot = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE NOT temporary";
+    harness.sql(slot).await[0][0].as_deref().and_then(|at| at.parse().ok()).expect("a place")
 }
 
 fn creates(capture: &Capture<'_>) -> usize {
@@ -110,6 +110,52 @@ async fn a_deep_backlog_is_let_go_of_only_when_it_was_confirmed() {
     // Whatever was said and not confirmed comes again, wherever this one ended.
     let n = capture.batches.len() / 2;
     let mut capture = capture.restart_after(n).await;
+    catch_up(&harness, &mut capture).await;
+    capture.assert_same("t").await;
+    capture.assert_same("u").await;
+    assert_eq!(creates(&capture), 2 * MANY as usize + 1);
+}
+
+#[tokio::test]
+async fn the_slot_follows_through_a_very_deep_backlog() {
+    let harness = Harness::fresh().await;
+    let stopped = stopped(&harness).await;
+    let at = confirmed(&harness).await;
+    let insert =
+        |table| format!("INSERT INTO {table} SELECT i, 'v' FROM generate_series(1, {MANY}) i");
+    harness.sql(&insert("t")).await;
+    // Beyond what the slot may hold back.
+    for _ in 0..9 {
+        deepen(&harness).await;
+    }
+    harness.sql(&insert("u")).await;
+    harness.sql("INSERT INTO t VALUES (-1, 'later')").await;
+    deepen(&harness).await;
+    let mut capture = stopped.go_on().await;
+    catch_up(&harness, &mut capture).await;
+    assert!(confirmed(&harness).await.value() > at.value());
+    capture.assert_same("t").await;
+    capture.assert_same("u").await;
+    assert_eq!(creates(&capture), 2 * MANY as usize + 1);
+    // A copy of the slot would hold on to the server's log.
+    let copies = "SELECT count(*) FROM pg_replication_slots WHERE temporary";
+    harness.session().await.until(PATIENCE, copies, "0").await;
+}
+
+#[tokio::test]
+async fn a_backlog_that_no_slot_is_left_for_is_streamed() {
+    let harness = Harness::fresh().await;
+    let stopped = stopped(&harness).await;
+    backlog(&harness).await;
+    let most: usize = harness.sql("SHOW max_replication_slots").await[0][0]
+        .as_deref()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    for n in 1..most {
+        let fill = format!("SELECT pg_create_physical_replication_slot('filler_{n}')");
+        harness.sql(&fill).await;
+    }
+    let mut capture = stopped.go_on().await;
     catch_up(&harness, &mut capture).await;
     capture.assert_same("t").await;
     capture.assert_same("u").await;
