@@ -139,7 +139,7 @@ async fn the_slot_follows_through_a_very_deep_backlog() {
     assert_eq!(creates(&capture), 2 * MANY as usize + 1);
     // A copy of the slot would hold on to the server's log.
     let copies = "SELECT count(*) FROM pg_replication_slots WHERE temporary";
-    harness.session().await.until(PATIENCE, copies, "0").await;
+    harness.session().await.until(LONG, copies, "0").await;
 }
 
 #[tokio::test]
