@@ -246,6 +246,7 @@ impl Token {
     }
 
     fn digest(section: &mut Section<'_>, reader: &mut Reader<'_>) -> Option<TokenDigest> {
+        let given = section.has("sha256") || section.has("token");
         let sha256 = section.text("sha256", reader);
         let clear = section.text("token", reader);
         let clear = clear.map(|c| Located { value: Secret::new(c.value), at: c.at });
@@ -266,8 +267,11 @@ impl Token {
                 None
             }
             (None, None) => {
-                let message = "`sha256` is missing";
-                reader.problems.error(&section.at, message, TOKEN_HELP);
+                // What is wrong with one that is there has been said.
+                if !given {
+                    let message = "`sha256` is missing";
+                    reader.problems.error(&section.at, message, TOKEN_HELP);
+                }
                 None
             }
             (Some(sha256), Some(_)) => {

@@ -66,6 +66,11 @@ impl<'d> Section<'d> {
         if self.at.path.is_empty() { key } else { format!("{}.{key}", self.at.path) }
     }
 
+    /// Whether a value is there that was not taken out yet, right or wrong.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|e| e.key == key)
+    }
+
     /// Takes a value out, with the place of the value.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<(Place, DeValue<'d>)> {
         self.asked.push(key);

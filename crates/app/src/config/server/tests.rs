@@ -107,6 +107,7 @@ fn a_token_in_clear_is_not_shown_with_its_mistake() {
         let seen = seen(&format!("tokens = [{{ {token} }}]"));
         assert!(seen.contains("error: "), "{seen}");
         assert!(!seen.contains("geheim"), "{seen}");
+        assert!(!seen.contains("`sha256` is missing"), "a token is there: {seen}");
     }
     let short = seen("tokens = [{ name = \"a\", role = \"admin\", token = \"geheim\" }]");
     assert!(short.contains("a token has at least 24 characters"), "{short}");
