@@ -31,6 +31,10 @@ const OUTLIER: f64 = 10.0;
 /// Without a delivery for this long nobody is there to be spared.
 const STALE: Duration = Duration::from_secs(1);
 
+/// Longest rest. A piece that took long for another reason, a lock at the target, says nothing about
+/// what the others need.
+const REST_MAX: Duration = Duration::from_secs(1);
+
 /// One for all routes of an instance: they share a machine, and often a server.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
@@ -176,7 +180,7 @@ impl Drop for Builder<'_> {
 
 /// How long to rest after work, to have worked for `share` of the time.
 fn rest(worked: Duration, share: f64) -> Duration {
-    worked.mul_f64(1.0 / share.clamp(LEAST, 1.0) - 1.0)
+    worked.mul_f64(1.0 / share.clamp(LEAST, 1.0) - 1.0).min(REST_MAX)
 }
 
 #[cfg(test)]

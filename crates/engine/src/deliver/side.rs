@@ -373,3 +373,6 @@ impl Track<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,9 @@ async fn a_delivery_that_a_piece_began_or_ended_in_is_beside_it() {
     let seen = throttle.seen();
     assert_eq!((seen.alone.samples, seen.beside.samples), (0, 2));
 }
+
+#[test]
+fn a_piece_that_a_lock_held_up_is_no_reason_for_a_long_rest() {
+    assert_eq!(rest(Duration::from_millis(1), LEAST), Duration::from_millis(7));
+    assert_eq!(rest(Duration::from_secs(60), LEAST), REST_MAX);
+}
