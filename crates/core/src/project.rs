@@ -340,11 +340,9 @@ impl Projection {
             rows.batches.push(stored.batch.clone());
             // One look-up per schema and batch, not per event.
             let mut local: Vec<Option<Vec<u32>>> = vec![None; stored.batch.schemas.len()];
-            for (i, event) in stored.batch.events.iter().enumerate() {
+            let (first, after) = (stored.index_at(at), stored.index_at(end));
+            for (i, event) in stored.batch.events.iter().enumerate().take(after).skip(first) {
                 let offset = stored.offset(i);
-                if offset < at || offset >= end {
-                    continue;
-                }
                 let slot = &mut local[event.schema as usize];
                 if slot.is_none() {
                     let schema = stored.batch.schema(event);

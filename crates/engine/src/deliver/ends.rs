@@ -30,12 +30,11 @@ pub(crate) fn position_at(batches: &[Stored], end: Offset) -> Position {
     if stored.end() == end || stored.batch.sparse.is_some() {
         return stored.batch.until;
     }
-    // Inside a batch: the transaction that begins at `end` is not applied yet.
+    // Inside a batch: the transaction that begins at `end` is not applied yet, or not all of it.
     let mut at = stored.base.0;
-    let begins = stored.batch.transactions.iter().find(|t| {
-        let here = at >= end.0;
+    let next = stored.batch.transactions.iter().find(|t| {
         at += u64::from(t.events);
-        here
+        at > end.0
     });
-    begins.map_or(stored.batch.until, |t| Position::new(stored.batch.epoch(), t.at))
+    next.map_or(stored.batch.until, |t| Position::new(stored.batch.epoch(), t.at))
 }

@@ -170,13 +170,41 @@ impl Building<'_> {
                         if self.is_read_again(&chunk, track.at) {
                             return Ok(());
                         }
-                        let piece = builder.piece();
-                        track.build(&chunk, limit).await?;
-                        rest = piece.done(pace.least(self.end(&tail), track.at));
+                        let least = pace.least(self.end(&tail), track.at);
+                        rest = self.build(&mut track, &chunk, limit, (&builder, least)).await?;
                     }
                 }
             }
         }
+    }
+
+    /// Applies a chunk up to `limit`, in pieces that may end anywhere, and rests between them for the
+    /// sake of others: a batch may be many times what they would not notice. Returns until when to
+    /// rest after that.
+    async fn build(
+        &self,
+        track: &mut Track<'_>,
+        chunk: &Chunk,
+        limit: Option<Offset>,
+        (builder, least): (&Builder<'_>, f64),
+    ) -> Result<Option<Instant>, Trouble> {
+        track.notice(chunk)?;
+        let end = limit.map_or(chunk.next, |limit| limit.min(chunk.next));
+        let mut rest = None;
+        while track.at < end {
+            if let Some(rest) = rest {
+                let rested = self.here.run_until_cancelled(tokio::time::sleep_until(rest)).await;
+                if rested.is_none() {
+                    break;
+                }
+            }
+            let piece = builder.piece();
+            let bytes = builder.bytes(self.bytes());
+            let cut = cut(&chunk.batches, track.at, bytes).map_or(end, |cut| cut.min(end));
+            track.whole_rows(&chunk.batches, cut, true).await?;
+            rest = piece.done(least);
+        }
+        Ok(rest)
     }
 
     async fn tail(&self) -> Result<Tail, Trouble> {
@@ -346,12 +374,18 @@ impl Pace {
 impl Track<'_> {
     /// Applies a chunk up to `limit`, whatever transactions it cuts.
     async fn build(&mut self, chunk: &Chunk, limit: Option<Offset>) -> Result<(), Trouble> {
+        self.notice(chunk)?;
+        let end = limit.map_or(chunk.next, |limit| limit.min(chunk.next));
+        self.whole_rows(&chunk.batches, end, true).await
+    }
+
+    /// What a chunk says besides its rows.
+    fn notice(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
         self.follow_history(chunk)?;
         for stored in &chunk.batches {
             self.notice_snapshots(stored);
         }
-        let end = limit.map_or(chunk.next, |limit| limit.min(chunk.next));
-        self.whole_rows(&chunk.batches, end, true).await
+        Ok(())
     }
 
     /// Leaves out what is none of a subscription's business: in a side track what comes before its
@@ -372,6 +406,24 @@ impl Track<'_> {
             stored.offset(change.event as usize) >= start && !(now && was_there)
         });
     }
+}
+
+/// Where to end after about `bytes` of rows from `at` on; `None` when there are no more than that.
+fn cut(batches: &[Stored], at: Offset, bytes: ByteSize) -> Option<Offset> {
+    let mut left = bytes.as_usize();
+    for stored in batches.iter().filter(|s| s.end() > at) {
+        let (first, events) = (stored.index_at(at), stored.batch.events.len());
+        let each = (stored.batch.rows.len() / events.max(1)).max(1);
+        let fit = (left / each).max(1);
+        if first + fit < events {
+            return Some(stored.offset(first + fit));
+        }
+        left = left.saturating_sub((events - first) * each);
+        if left == 0 {
+            return Some(stored.end());
+        }
+    }
+    None
 }
 
 #[cfg(test)]
