@@ -11,15 +11,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How much longer deliveries may take on average, as a share of what they take alone.
-const TOLERATED: f64 = 0.1;
+const TOLERATED: f64 = 0.05;
 /// The share of the time that a build has at most. The rest shows how deliveries fare without it.
 const MOST: f64 = 0.9;
 /// The share it has as long as not enough is known.
 const UNKNOWN: f64 = 0.25;
 /// The share of the time that it always has.
-pub(crate) const LEAST: f64 = 0.125;
-/// Row bytes of a piece while others are to be spared: about a millisecond's work.
-const PIECE: ByteSize = ByteSize(64 << 10);
+pub(crate) const LEAST: f64 = 1.0 / 16.0;
+/// Row bytes of a piece while others are to be spared: less than a millisecond's work at the target,
+/// so that nobody waits for a core for longer.
+const PIECE: ByteSize = ByteSize(32 << 10);
 /// Events from which on a delivery is a backlog's: nobody waits for one of them.
 const BACKLOG_EVENTS: u64 = 500;
 /// Deliveries of either kind before their mean says anything.
@@ -144,10 +145,10 @@ pub(crate) struct Piece<'a> {
 }
 
 impl Builder<'_> {
-    /// How much to read for the next piece, of `most`.
-    pub(crate) fn bytes(&self, most: ByteSize) -> ByteSize {
+    /// How much the next piece may be; `None` while nobody has to be spared.
+    pub(crate) fn bytes(&self) -> Option<ByteSize> {
         let share = self.throttle.seen().share(Instant::now());
-        if share.is_none_or(|share| share >= MOST) { most } else { most.min(PIECE) }
+        share.filter(|share| *share < MOST).map(|_| PIECE)
     }
 
     /// A piece of work begins.

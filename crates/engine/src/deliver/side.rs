@@ -199,8 +199,8 @@ impl Building<'_> {
                 }
             }
             let piece = builder.piece();
-            let bytes = builder.bytes(self.bytes());
-            let cut = cut(&chunk.batches, track.at, bytes).map_or(end, |cut| cut.min(end));
+            let cut = builder.bytes().and_then(|bytes| cut(&chunk.batches, track.at, bytes));
+            let cut = cut.map_or(end, |cut| cut.min(end));
             track.whole_rows(&chunk.batches, cut, true).await?;
             rest = piece.done(least);
         }
@@ -225,7 +225,8 @@ impl Building<'_> {
         if let Some(rest) = rest {
             tokio::time::sleep_until(rest).await;
         }
-        self.read(at, builder.bytes(self.bytes())).await.map(Some)
+        let most = self.bytes();
+        self.read(at, builder.bytes().map_or(most, |bytes| bytes.min(most))).await.map(Some)
     }
 
     /// The main track may hold as much at the same time.

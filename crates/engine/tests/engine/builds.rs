@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 use rowcast_core::{Begin, ByteSize, Membership, Offset};
 use rowcast_engine::{Replayed, Status};
 use rowcast_testkit::memory::{Fault, Write};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn customers(count: i64, value: &str) -> Vec<Write> {
@@ -49,6 +50,36 @@ async fn a_new_subscription_joins_a_live_route_that_goes_on_meanwhile() {
     assert_eq!(states(&world, 0), [Membership::Live; 2]);
     let status = node.board.status().await;
     assert_eq!((status.routes[0].state, status.routes[0].building.len()), ("live", 0));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_live_copies_would_notice_is_built_in_pieces_also_across_a_crash() {
+    const ROWS: i64 = 3_000;
+    let mut world = world(1);
+    world.takes[0] = &["customer"];
+    let orders = (0..ROWS).map(|k| Write::put("order", k, &"o".repeat(100)));
+    world.publisher.commit(&orders.collect::<Vec<_>>());
+    let node = world.run();
+    node.caught_up().await;
+    node.stop().await;
+    world.takes[0] = &["customer", "order"];
+    let built = || {
+        let states = world.subscribers[0].seen();
+        states.iter().filter_map(|s| s.get("order_copy").map(BTreeMap::len)).collect::<Vec<_>>()
+    };
+    let node = world.run();
+    node.until("a part of the copy", |_| built().last().is_some_and(|rows| *rows > 0)).await;
+    node.crash().await;
+    let node = world.run();
+    node.caught_up().await;
+    assert!(world.is_copied(0));
+    let steps = built();
+    let (_, pieces) = steps.split_last().unwrap();
+    // The last thousand come while the others wait for them.
+    let most = pieces.iter().take_while(|rows| **rows < ROWS as usize - 1_000);
+    let most = most.scan(0, |before, rows| Some(rows - std::mem::replace(before, *rows))).max();
+    assert!(most.is_some_and(|most| most < 300), "{steps:?}");
     node.stop().await;
 }
 
