@@ -54,11 +54,14 @@ impl From<Malformed> for Unmerged {
 /// The merged changes of one table.
 #[derive(Debug, Default)]
 pub(super) struct Merged<'a> {
-    keys: HashMap<Cow<'a, [u8]>, u32, BuildHasherDefault<Xxh3Default>>,
+    /// The entry of each key; nothing while all changes are new rows, whose keys hardly ever recur.
+    keys: Option<Keys<'a>>,
     entries: Vec<Entry>,
     /// A patch and the one before it.
     patches: Vec<(u32, u32)>,
 }
+
+type Keys<'a> = HashMap<Cow<'a, [u8]>, u32, BuildHasherDefault<Xxh3Default>>;
 
 /// The rows of a table, by what has to be done with them.
 #[derive(Debug, Default)]
@@ -82,12 +85,46 @@ impl<'a> Merged<'a> {
         target: &Target,
     ) -> Result<(), Unmerged> {
         let change = &rows.changes[index as usize];
+        if self.keys.is_none() {
+            if matches!(change.op, ChangeOp::Create | ChangeOp::Read) {
+                let state = State::Whole { fresh: true };
+                self.entries.push(Entry { state, base: index, newest: NONE });
+                return Ok(());
+            }
+            self.by_key(rows, target)?;
+        }
+        self.merge(rows, index, target)
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether each key has one entry only. Otherwise all of them are new rows, as they came.
+    pub(super) fn is_by_key(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Merges new rows that stand as they came.
+    pub(super) fn by_key(&mut self, rows: &'a Rows, target: &Target) -> Result<(), Unmerged> {
+        if self.keys.is_some() {
+            return Ok(());
+        }
+        let entries = std::mem::take(&mut self.entries);
+        self.entries.reserve(entries.len());
+        self.keys = Some(Keys::with_capacity_and_hasher(entries.len(), Default::default()));
+        entries.into_iter().try_for_each(|entry| self.merge(rows, entry.base, target))
+    }
+
+    fn merge(&mut self, rows: &'a Rows, index: u32, target: &Target) -> Result<(), Unmerged> {
+        let change = &rows.changes[index as usize];
         let row = match change.op {
             ChangeOp::Delete => rows.before(change),
             _ => rows.after(change),
         };
         let key = key(row, &target.key_sources)?;
-        let slot = self.keys.entry(key).or_insert(NONE);
+        let slot = self.keys.get_or_insert_default().entry(key).or_insert(NONE);
         let known = (*slot != NONE).then(|| self.entries[*slot as usize]);
         if known.is_none() {
             *slot = self.entries.len() as u32;

@@ -12,7 +12,7 @@ use tokio_postgres::Error;
 /// Statements on their way at most; bounds what a slow server makes us hold.
 const ON_THE_WAY_MAX: usize = 64;
 /// The same in bytes of parameters.
-const BYTES_MAX: usize = 8 << 20;
+const BYTES_MAX: usize = 2 << 20;
 
 /// Which statement it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -156,9 +156,14 @@ pub(super) async fn merged<'a>(
         merged.push(rows, index, &targets.list[target])?;
     }
     let mut sets = Vec::with_capacity(tables.len());
-    for (target, table) in targets.list.iter().zip(&tables) {
+    for (target, table) in targets.list.iter().zip(&mut tables) {
         sets.push(match table {
-            Some((merged, _)) => merged.sets(rows, target)?,
+            Some((merged, _)) => {
+                if !may_come_as_they_are(target, merged, way) {
+                    merged.by_key(rows, target)?;
+                }
+                merged.sets(rows, target)?
+            }
             None => Sets::default(),
         });
     }
@@ -170,13 +175,19 @@ pub(super) async fn merged<'a>(
         writer.deletes(&sets[t].deletes).await?;
     }
     for &t in &order {
-        let Some((merged, strict)) = &tables[t] else { continue };
+        let Some((merged, strict)) = &mut tables[t] else { continue };
         let target = &mut targets.list[t];
         let spared = spared.as_deref_mut();
         let writer = Writer { pipe, target, number: t, run, way, spared };
         writer.rows(merged, &mut sets[t], *strict).await?;
     }
     Ok(())
+}
+
+/// Whether one `COPY` of new rows as they came is worth a try: nothing went wrong with one lately.
+fn may_come_as_they_are(target: &Target, merged: &Merged<'_>, way: Way) -> bool {
+    let calm = target.copies && target.copy_rests == 0 && !way.sparing && !way.untangle;
+    calm && (COPY_ROWS_MIN..=target.copy_piece).contains(&merged.len())
 }
 
 /// Changes that merge.
@@ -210,10 +221,18 @@ impl<'r> Writer<'_, 'r> {
     /// What stays of a table's rows.
     async fn rows(
         mut self,
-        merged: &Merged<'_>,
+        merged: &mut Merged<'r>,
         sets: &mut Sets,
         strict: bool,
     ) -> Result<(), Fail> {
+        if !merged.is_by_key() {
+            if self.copy_piece(merged, &sets.fresh).await?.is_ok() {
+                return Ok(());
+            }
+            // A key may have come twice.
+            merged.by_key(self.run.rows, self.target)?;
+            *sets = merged.sets(self.run.rows, self.target)?;
+        }
         let mut fresh = std::mem::take(&mut sets.fresh);
         if self.way.untangle {
             (sets.fresh, fresh) = (fresh, Vec::new());

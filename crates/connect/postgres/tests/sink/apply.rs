@@ -72,6 +72,29 @@ async fn of_several_changes_to_a_key_the_last_state_counts() {
 }
 
 #[tokio::test]
+async fn of_new_rows_with_the_same_key_the_last_one_counts() {
+    let t = abc();
+    let before = [Ev::create(&t, &["2", "old", "b"])];
+    let changes = [
+        Ev::create(&t, &["1", "a", "b"]),
+        Ev::whole(&t, Op::Read, &["1", "a2", "b2"]),
+        Ev::create(&t, &["2", "new", "b"]),
+        Ev::create(&t, &["1", "a3", "b3"]),
+        Ev::create(&t, &["3", "a", "b"]),
+    ];
+    both_ways("", &before, &changes, "1:a3:b3 2:new:b 3:a:b").await;
+    // What goes with the last of them goes with the key.
+    let changes = [
+        Ev::create(&t, &["1", "a", "b"]),
+        Ev::create(&t, &["1", "a2", "b2"]),
+        Ev::create(&t, &["3", "a", "b"]),
+        Ev::create(&t, &["3", "a", "b"]),
+        Ev::delete(&t, &["3", "~", "~"]),
+    ];
+    both_ways("", &before, &changes, "1:a2:b2 2:old:b").await;
+}
+
+#[tokio::test]
 async fn a_key_change_moves_the_row_with_what_it_did_not_say() {
     let t = abc();
     let before = [Ev::create(&t, &["1", "a", "b"]), Ev::create(&t, &["2", "c", "d"])];
