@@ -153,17 +153,16 @@ impl Deliver {
         let junction = Junction::new(checkpoint.next, enrolled.live.is_empty());
         let live = std::mem::take(&mut enrolled.live);
         let ended = {
-            let this = self;
             let main = async {
                 let (log, at) = (tail.log, checkpoint.next);
                 let position = checkpoint.position;
                 let start = Start { log, at, position, tail: &tail, has_rows: true };
-                let ended = this.main(name, sink, backoff, (start, &live), &junction, &here).await;
+                let ended = self.main(name, sink, backoff, (start, &live), &junction, &here).await;
                 here.cancel();
                 ended
             };
             let side = async {
-                let ended = this.side_track(&mut enrolled, patience, &junction, &here).await;
+                let ended = self.side_track(&mut enrolled, patience, &junction, &here).await;
                 here.cancel();
                 ended
             };
@@ -208,6 +207,7 @@ impl Deliver {
             here.cancelled().await;
             return Ok(());
         }
+        let _live = self.share.throttle.live();
         loop {
             track.claim_lanes().await?;
             if let Some(rest) = track.rest_until.take() {

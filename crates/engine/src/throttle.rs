@@ -39,6 +39,8 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// One for all routes of an instance: they share a machine, and often a server.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
+    /// Tracks of live subscriptions, and of what is being built.
+    live: AtomicU64,
     builders: AtomicU64,
     /// Pieces that were begun, and that ended.
     begun: AtomicU64,
@@ -123,13 +125,31 @@ impl Throttle {
         mean.add(now - began);
     }
 
+    /// Live subscriptions move from here on.
+    pub(crate) fn live(&self) -> Live<'_> {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Live { throttle: self }
+    }
+
     /// Something is being built from here on.
     pub(crate) fn builder(&self) -> Builder<'_> {
         if self.builders.fetch_add(1, Ordering::Relaxed) == 0 {
-            // Somebody may be there to be spared: that shows within a moment.
-            *self.seen() = Seen { last: Some(Instant::now()), ..Seen::default() };
+            // Whether any of those who are there has to be spared shows within a moment.
+            let last = (self.live.load(Ordering::Relaxed) > 0).then(Instant::now);
+            *self.seen() = Seen { last, ..Seen::default() };
         }
         Builder { throttle: self }
+    }
+}
+
+/// Live subscriptions that may have to be spared.
+pub(crate) struct Live<'a> {
+    throttle: &'a Throttle,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.throttle.live.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

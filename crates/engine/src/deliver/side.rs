@@ -147,7 +147,7 @@ impl Building<'_> {
         at_work(name, &self.deliver.side, backoff);
         let mut pace = Pace::new(self.end(&tail), track.at);
         let builder = self.deliver.share.throttle.builder();
-        let mut rest = None;
+        let (mut rest, mut ahead) = (None, None);
         loop {
             track.heal_due().await?;
             self.deliver.side.send_modify(|s| s.at = Some(track.at));
@@ -165,13 +165,14 @@ impl Building<'_> {
                 () = self.here.cancelled() => return Ok(()),
                 Some(ask) = asks.recv() => track.answer(ask).await?,
                 () = due => {}
-                chunk = self.more((track.at, &builder), rest, limited) => {
+                chunk = self.more((track.at, &builder), (rest, limited), &mut ahead) => {
                     if let Some(chunk) = chunk? {
                         if self.is_read_again(&chunk, track.at) {
                             return Ok(());
                         }
                         let least = pace.least(self.end(&tail), track.at);
-                        rest = self.build(&mut track, &chunk, limit, (&builder, least)).await?;
+                        let build = self.build(&mut track, &chunk, limit, (&builder, least));
+                        (rest, ahead) = tokio::try_join!(build, self.ahead(&chunk, &builder))?;
                     }
                 }
             }
@@ -215,8 +216,8 @@ impl Building<'_> {
     async fn more(
         &self,
         (at, builder): (Offset, &Builder<'_>),
-        rest: Option<Instant>,
-        limited: Option<Offset>,
+        (rest, limited): (Option<Instant>, Option<Offset>),
+        ahead: &mut Option<Chunk>,
     ) -> Result<Option<Chunk>, LogError> {
         if let Some(limit) = limited {
             self.junction.moved_from(limit).await;
@@ -225,13 +226,30 @@ impl Building<'_> {
         if let Some(rest) = rest {
             tokio::time::sleep_until(rest).await;
         }
+        if let Some(chunk) = ahead.take_if(|chunk| chunk.batches[0].base == at) {
+            return Ok(Some(chunk));
+        }
         let most = self.bytes();
         self.read(at, builder.bytes().map_or(most, |bytes| bytes.min(most))).await.map(Some)
     }
 
-    /// The main track may hold as much at the same time.
+    /// What follows a chunk, read while that is applied, so that the target need not wait for it. Of
+    /// less than is read at once there is more by the time it is wanted.
+    async fn ahead(&self, chunk: &Chunk, builder: &Builder<'_>) -> Result<Option<Chunk>, Trouble> {
+        let (log, from) = (&self.deliver.log, &self.deliver.route.from);
+        if builder.bytes().is_some() || log.moved(from, None).await?.0 <= chunk.next {
+            return Ok(None);
+        }
+        // What goes wrong here goes wrong again when it is read in its turn.
+        let Ok(next) = self.read(chunk.next, self.bytes()).await else { return Ok(None) };
+        let bytes: usize = next.batches.iter().map(|stored| stored.batch.size()).sum();
+        let begins = next.batches.first().is_some_and(|stored| stored.base == chunk.next);
+        Ok((begins && bytes >= self.bytes().as_usize() / 2).then_some(next))
+    }
+
+    /// The main track may hold as much at the same time, and what is read ahead is there besides.
     fn bytes(&self) -> ByteSize {
-        ByteSize((self.deliver.share.get().0 / 2).max(1))
+        ByteSize((self.deliver.share.get().0 / 4).max(1))
     }
 
     async fn read(&self, at: Offset, max: ByteSize) -> Result<Chunk, LogError> {

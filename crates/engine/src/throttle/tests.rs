@@ -28,6 +28,7 @@ async fn turns(throttle: &Throttle, builder: &Builder<'_>, beside: u64, alone: u
 #[tokio::test(start_paused = true)]
 async fn who_is_slowed_is_given_the_time_that_he_needs() {
     let throttle = Throttle::default();
+    let _live = throttle.live();
     let builder = throttle.builder();
     // Half as long again: a tenth of the time makes that a twentieth.
     let rest = turns(&throttle, &builder, 15, 10).await;
@@ -41,6 +42,7 @@ async fn who_is_slowed_is_given_the_time_that_he_needs() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_notice_is_no_reason_to_rest() {
     let throttle = Throttle::default();
+    let _live = throttle.live();
     let builder = throttle.builder();
     let rest = turns(&throttle, &builder, 10, 10).await;
     assert!((2.0..3.0).contains(&rest), "{rest}");
@@ -52,6 +54,10 @@ async fn where_nothing_is_delivered_a_build_takes_it_all() {
     let throttle = Throttle::default();
     assert!(throttle.deliver().is_none(), "nothing is being built: nothing is measured");
     let builder = throttle.builder();
+    assert_eq!(builder.bytes(), None, "nobody is there");
+    drop(builder);
+    let live = throttle.live();
+    let builder = throttle.builder();
     let piece = builder.piece();
     assert_eq!(builder.bytes(), Some(PIECE), "who is there shows within a moment");
     tokio::time::sleep(STALE).await;
@@ -60,11 +66,14 @@ async fn where_nothing_is_delivered_a_build_takes_it_all() {
     turns(&throttle, &builder, 15, 10).await;
     tokio::time::sleep(STALE).await;
     assert!(builder.piece().done(LEAST).is_none(), "they have gone quiet");
+    drop((live, builder));
+    assert_eq!(throttle.builder().bytes(), None, "they have gone");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backlog_and_one_long_stall_say_nothing() {
     let throttle = Throttle::default();
+    let _live = throttle.live();
     let builder = throttle.builder();
     turns(&throttle, &builder, 10, 10).await;
     deliver(&throttle, 1_000, BACKLOG_EVENTS).await;
@@ -80,6 +89,7 @@ async fn a_backlog_and_one_long_stall_say_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_a_piece_began_or_ended_in_is_beside_it() {
     let throttle = Throttle::default();
+    let _live = throttle.live();
     let builder = throttle.builder();
     let delivery = throttle.deliver();
     drop(builder.piece());
