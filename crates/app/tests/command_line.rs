@@ -179,6 +179,46 @@ async fn a_file_with_five_mistakes_gets_five_answers() {
 }
 
 #[tokio::test]
+async fn a_script_reads_the_same_mistakes_with_their_places() {
+    let rowcast = rowcast(include_str!("../src/config/tests/five_mistakes.toml"));
+    let checked = run(&rowcast, &["check", "--json"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    let said = json(&checked.stdout);
+    assert_eq!(said["services"], Value::Array(vec![]), "{said}");
+    let problems = said["problems"].as_array().unwrap();
+    let lines: Vec<_> = problems.iter().map(|p| p["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [2, 5, 10, 15, 19], "{said}");
+    assert_eq!(
+        problems[4],
+        serde_json::json!({
+            "severity": "error",
+            "code": "CONFIG",
+            "subject": "service.order.subscribe.\"customer.customer\".fields",
+            "message": "`customer.customer` publishes no field `nam`",
+            "help": "did you mean `name`?",
+            "file": "rowcast.toml",
+            "line": 19,
+            "column": 17,
+        })
+    );
+    // People who look at the script's log see them as ever.
+    assert!(checked.stderr.contains("error[CONFIG]: rowcast.toml has 5 mistakes"));
+}
+
+#[tokio::test]
+async fn a_script_reads_warnings_of_the_file_beside_what_was_found() {
+    let rowcast = services();
+    let good = json(&run(&rowcast, &["check", "--json"]).await.good().stdout);
+    assert_eq!(good["problems"], Value::Array(vec![]), "{good}");
+    let idle = format!("{CONFIG}[service.idle]\ndatabase = \"sqlite:idle.db\"\n");
+    std::fs::write(rowcast.path("rowcast.toml"), idle).unwrap();
+    let warned = json(&run(&rowcast, &["check", "--json"]).await.good().stdout);
+    assert_eq!(warned["problems"][0]["severity"], "warning", "{warned}");
+    assert_eq!(warned["problems"][0]["subject"], "service.idle", "{warned}");
+    assert_eq!(warned["services"][1]["name"], "order", "{warned}");
+}
+
+#[tokio::test]
 async fn init_proposes_what_it_finds_and_never_overwrites() {
     let rowcast = services();
     std::fs::remove_file(rowcast.path("rowcast.toml")).unwrap();
