@@ -79,6 +79,12 @@ async fn an_old_copy_of_the_data_directory_is_refused() {
         pair.catch_up().await;
         std::fs::remove_dir_all(pair.rowcast.path("rowcast-data")).unwrap();
         std::fs::rename(pair.rowcast.path("old-data"), pair.rowcast.path("rowcast-data")).unwrap();
+        let checked = pair.rowcast.run(LONG, &["check"]).await;
+        assert!(
+            checked.stdout.contains("this data directory is an old copy"),
+            "{}",
+            checked.said()
+        );
         pair.from.sql("INSERT INTO item VALUES (4, 'four')").await;
         let refused = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await;
         assert_eq!(refused.code(), Some(1), "{}", refused.said());
