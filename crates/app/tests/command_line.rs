@@ -238,7 +238,10 @@ async fn init_proposes_what_it_finds_and_never_overwrites() {
     let written = run(&rowcast, &new).await.good();
     assert!(written.stdout.contains("new: 0 tables"), "{}", written.said());
     let typo = ["init", "-c", "typo.toml", "--from", "sqlite:custommers.db"];
-    assert_eq!(run(&rowcast, &typo).await.code(), Some(1), "a publisher is there already");
+    let typo = run(&rowcast, &typo).await;
+    assert_eq!(typo.code(), Some(1), "a publisher is there already: {}", typo.said());
+    assert!(typo.stderr.contains("is the path right"), "{}", typo.said());
+    assert!(!typo.stderr.contains("password"), "a file has none: {}", typo.said());
     assert_eq!(std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap(), text);
 }
 
