@@ -19,6 +19,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, Deserialize)]
 struct List {
     parked: Vec<Entry>,
+    /// Routes of which it is not known; an earlier instance does not say.
+    #[serde(default)]
+    unknown: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,21 +156,31 @@ fn show(
     answer: &Answer,
     json: bool,
     output: Output,
-    render: fn(&[Entry]) -> String,
+    render: fn(&List) -> String,
 ) -> Result<Exit, Failure> {
     if json {
         output.line(answer.body.trim_end())?;
     } else {
-        let List { parked } = read(answer)?;
-        output.raw(render(&parked).as_bytes())?;
+        output.raw(render(&read(answer)?).as_bytes())?;
     }
     Ok(Exit::Good)
 }
 
-fn list(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return "Nothing is parked.\n".into();
+fn list(all: &List) -> String {
+    let mut out = match &all.parked[..] {
+        [] if all.unknown.is_empty() => "Nothing is parked.\n".into(),
+        [] => String::new(),
+        entries => format!("{}\n", table(entries).trim_fmt()),
+    };
+    for route in &all.unknown {
+        out.push_str(&format!(
+            "What {route} has parked is not known yet: `rowcast status` says what it waits for.\n"
+        ));
     }
+    out
+}
+
+fn table(entries: &[Entry]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["route", "table", "key", "since", "events", "why"]);
@@ -176,12 +189,12 @@ fn list(entries: &[Entry]) -> String {
         let since = format!("{} ago", rough(age(e.since_ms)));
         table.add_row([route, table_name, key, since, grouped(e.events), printable(&e.message)]);
     }
-    format!("{}\n", table.trim_fmt())
+    table
 }
 
-fn rows(entries: &[Entry]) -> String {
+fn rows(all: &List) -> String {
     let mut out = String::new();
-    for e in entries {
+    for e in &all.parked {
         out.push_str(&format!("{} {} key {}\n", e.route, e.table, printable(&e.key)));
         out.push_str(&format!("  [{}] {}\n", e.code, printable(&e.message)));
         for line in e.words.iter().flat_map(|w| w.lines()) {
@@ -244,12 +257,21 @@ mod tests {
         let json = r#"{"parked":[{"route":"a:b","table":"t","key":"7","code":"SINK-DATA",
             "message":"column x must not be null","since_ms":0,"first":3,"last":9,"events":2,
             "pending":"write","words":"null value\u001b","row":[{"name":"x","value":null},{"name":"y","value":"z"}]}]}"#;
-        let List { parked } = serde_json::from_str(json).unwrap();
-        let text = rows(&parked);
+        let shown: List = serde_json::from_str(json).unwrap();
+        let text = rows(&shown);
         for part in ["a:b t key 7", "[SINK-DATA] column x", "x = NULL", "y = z", "write"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        assert!(!text.contains('\u{1b}') && list(&parked).contains("must not be null"));
-        assert_eq!(list(&[]), "Nothing is parked.\n");
+        assert!(!text.contains('\u{1b}') && list(&shown).contains("must not be null"));
+    }
+
+    #[test]
+    fn nothing_is_parked_only_where_that_is_known() {
+        let said = |json| list(&serde_json::from_str(json).unwrap());
+        assert_eq!(said(r#"{"parked":[]}"#), "Nothing is parked.\n");
+        assert_eq!(
+            said(r#"{"parked":[],"unknown":["a:b"]}"#),
+            "What a:b has parked is not known yet: `rowcast status` says what it waits for.\n"
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::report::{Exit, Failure};
 use crate::run::log_dir;
 use crate::time::grouped;
 use history::FileHistory;
+pub(crate) use history::tail;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rowcast_core::RouteId;
 use rowcast_engine::{Progress, Verified, Verify, VerifyError};

@@ -179,6 +179,46 @@ async fn a_file_with_five_mistakes_gets_five_answers() {
 }
 
 #[tokio::test]
+async fn a_script_reads_the_same_mistakes_with_their_places() {
+    let rowcast = rowcast(include_str!("../src/config/tests/five_mistakes.toml"));
+    let checked = run(&rowcast, &["check", "--json"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    let said = json(&checked.stdout);
+    assert_eq!(said["services"], Value::Array(vec![]), "{said}");
+    let problems = said["problems"].as_array().unwrap();
+    let lines: Vec<_> = problems.iter().map(|p| p["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [2, 5, 10, 15, 19], "{said}");
+    assert_eq!(
+        problems[4],
+        serde_json::json!({
+            "severity": "error",
+            "code": "CONFIG",
+            "subject": "service.order.subscribe.\"customer.customer\".fields",
+            "message": "`customer.customer` publishes no field `nam`",
+            "help": "did you mean `name`?",
+            "file": "rowcast.toml",
+            "line": 19,
+            "column": 17,
+        })
+    );
+    // People who look at the script's log see them as ever.
+    assert!(checked.stderr.contains("error[CONFIG]: rowcast.toml has 5 mistakes"));
+}
+
+#[tokio::test]
+async fn a_script_reads_warnings_of_the_file_beside_what_was_found() {
+    let rowcast = services();
+    let good = json(&run(&rowcast, &["check", "--json"]).await.good().stdout);
+    assert_eq!(good["problems"], Value::Array(vec![]), "{good}");
+    let idle = format!("{CONFIG}[service.idle]\ndatabase = \"sqlite:idle.db\"\n");
+    rowcast.configure(&idle);
+    let warned = json(&run(&rowcast, &["check", "--json"]).await.good().stdout);
+    assert_eq!(warned["problems"][0]["severity"], "warning", "{warned}");
+    assert_eq!(warned["problems"][0]["subject"], "service.idle", "{warned}");
+    assert_eq!(warned["services"][1]["name"], "order", "{warned}");
+}
+
+#[tokio::test]
 async fn init_proposes_what_it_finds_and_never_overwrites() {
     let rowcast = services();
     std::fs::remove_file(rowcast.path("rowcast.toml")).unwrap();
@@ -198,7 +238,10 @@ async fn init_proposes_what_it_finds_and_never_overwrites() {
     let written = run(&rowcast, &new).await.good();
     assert!(written.stdout.contains("new: 0 tables"), "{}", written.said());
     let typo = ["init", "-c", "typo.toml", "--from", "sqlite:custommers.db"];
-    assert_eq!(run(&rowcast, &typo).await.code(), Some(1), "a publisher is there already");
+    let typo = run(&rowcast, &typo).await;
+    assert_eq!(typo.code(), Some(1), "a publisher is there already: {}", typo.said());
+    assert!(typo.stderr.contains("is the path right"), "{}", typo.said());
+    assert!(!typo.stderr.contains("password"), "a file has none: {}", typo.said());
     assert_eq!(std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap(), text);
 }
 
@@ -217,6 +260,53 @@ async fn check_says_what_is_wrong_with_a_table_and_what_to_do() {
     let services = json(&scripts.stdout);
     let findings = services["services"][1]["findings"].as_array().unwrap();
     assert!(findings.iter().any(|f| f["severity"] == "error"), "{}", scripts.said());
+}
+
+#[tokio::test]
+async fn check_notices_a_copy_of_another_log_as_run_does() {
+    let rowcast = services();
+    run(&rowcast, &["run", "--until-caught-up"]).await.good();
+    run(&rowcast, &["check"]).await.good();
+    std::fs::rename(rowcast.path("rowcast-data"), rowcast.path("the-right-one")).unwrap();
+    // Without a log there is nothing to compare with: `check` may run on another machine.
+    run(&rowcast, &["check"]).await.good();
+    let refused = run(&rowcast, &["run", "--until-caught-up"]).await;
+    assert_eq!(refused.code(), Some(1), "{}", refused.said());
+    let checked = run(&rowcast, &["check"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    let words = "the checkpoint of customer:order is not the one this log wrote: it counts in log ";
+    let line = |text: &str| {
+        let line = text.lines().find_map(|l| l.split_once(words));
+        line.map(|(_, logs)| logs.to_string())
+    };
+    assert!(line(&checked.stdout).is_some(), "{}", checked.said());
+    assert_eq!(line(&checked.stdout), line(&refused.stderr), "{}", refused.said());
+}
+
+#[tokio::test]
+async fn check_notices_a_copy_that_is_ahead_of_an_old_log_as_run_does() {
+    let rowcast = services();
+    run(&rowcast, &["run", "--until-caught-up"]).await.good();
+    let streams = rowcast.path("rowcast-data/log");
+    copy_files(&streams.join("customer"), &rowcast.path("old"));
+    sql(&rowcast.path("customers.db"), "UPDATE customers SET name = 'Lady Ada' WHERE id = 1");
+    run(&rowcast, &["run", "--until-caught-up"]).await.good();
+    run(&rowcast, &["check"]).await.good();
+    std::fs::remove_dir_all(streams.join("customer")).unwrap();
+    copy_files(&rowcast.path("old"), &streams.join("customer"));
+    let checked = run(&rowcast, &["check"]).await;
+    assert_eq!(checked.code(), Some(1), "{}", checked.said());
+    let words = "the event log of customer ends at offset ";
+    assert!(checked.stdout.contains(words), "{}", checked.said());
+    assert!(checked.stdout.contains("this data directory is an old copy"), "{}", checked.said());
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 #[tokio::test]

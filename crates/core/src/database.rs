@@ -128,6 +128,8 @@ pub enum DatabaseError {
     Unreachable {
         /// Which database.
         address: String,
+        /// What to look at.
+        help: &'static str,
         /// What happened.
         source: BoxError,
     },
@@ -138,6 +140,8 @@ pub enum DatabaseError {
         address: String,
         /// What was asked.
         what: String,
+        /// What to look at.
+        help: &'static str,
         /// The database's own words.
         source: BoxError,
     },
@@ -152,6 +156,8 @@ impl Diagnose for DatabaseError {
     }
 
     fn help(&self) -> &str {
-        "is the database running (or its file there), and are its address, user and password right?"
+        match self {
+            Self::Unreachable { help, .. } | Self::Refused { help, .. } => help,
+        }
     }
 }

@@ -222,6 +222,14 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// The checkpoint of `route` counts in the log `found`, and this is `here`.
+    pub fn other_log(route: RouteId, found: LogId, here: LogId, help: impl Into<String>) -> Self {
+        let what = format!("it counts in log {found}, and this is log {here}");
+        Self::Checkpoint { route, what, help: help.into() }
+    }
+}
+
 impl Diagnose for SinkError {
     fn remedy(&self) -> Remedy {
         match self {

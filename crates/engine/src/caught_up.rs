@@ -3,6 +3,7 @@
 
 use crate::backoff::Backoff;
 use crate::board::{Board, applied};
+use crate::capture::CaptureState;
 use crate::live::{Live, PublisherEntry, RouteEntry};
 use crate::pace::Phase;
 use crate::trouble::TroubleReport;
@@ -12,31 +13,104 @@ use std::time::Duration;
 /// Within this a paused loop has looked again.
 const LOOKED_AGAIN: Duration = Duration::from_secs(15);
 
+/// Whether all routes that were looked at have arrived; some may be held by a person.
+type Arrived = bool;
+
 impl Board {
     /// Waits until every route has applied all that was committed at the sources when this was
-    /// called, snapshots included. Outages are waited out; routes that come later are not waited
-    /// for, and those that go are done.
+    /// called, snapshots included. Outages are waited out, but for a source whose routes are all
+    /// held; routes that come later are not waited for, and those that go are done.
     ///
     /// # Errors
-    /// What paused a capture or a route: that waits for a person, so we do not.
+    /// What paused a capture or a route: that waits for a person, so we do not. A route that a person
+    /// holds does not cut the others short: it is told of once they have arrived, unless it goes on
+    /// meanwhile.
     pub async fn caught_up(&self) -> Result<(), TroubleReport> {
         let live = self.live();
-        let publishers = live.publishers.iter().map(|p| self.publisher_caught_up(p, &live));
-        futures::future::try_join_all(publishers).await.map(|_| ())
+        loop {
+            let publishers = live.publishers.iter().map(|p| self.publisher_caught_up(p, &live));
+            let arrived = futures::future::try_join_all(publishers).await?;
+            if arrived.into_iter().all(|all| all) {
+                return Ok(());
+            }
+            if let Some(trouble) = live.routes.iter().find_map(|r| self.hold_of(r)) {
+                return Err(trouble);
+            }
+        }
     }
 
     async fn publisher_caught_up(
         &self,
         publisher: &PublisherEntry,
         live: &Live,
-    ) -> Result<(), TroubleReport> {
+    ) -> Result<Arrived, TroubleReport> {
+        let routes = live.routes.iter().filter(|r| r.route.from == publisher.service);
+        let routes: Vec<_> = routes.collect();
         let end = tokio::select! {
             end = self.end_of(publisher) => end?,
             trouble = paused(&publisher.state, |s| &s.condition) => return Err(trouble),
-            () = publisher.gone.cancelled() => return Ok(()),
+            () = self.needless(publisher, &routes) => return Ok(false),
+            () = publisher.gone.cancelled() => return Ok(true),
         };
-        let routes = live.routes.iter().filter(|r| r.route.from == publisher.service);
-        futures::future::try_join_all(routes.map(|r| route_caught_up(r, end))).await.map(|_| ())
+        let routes = routes.into_iter().map(|route| self.route_caught_up(route, end));
+        let arrived = futures::future::try_join_all(routes).await?;
+        Ok(arrived.into_iter().all(|one| one))
+    }
+
+    async fn route_caught_up(
+        &self,
+        entry: &RouteEntry,
+        end: Offset,
+    ) -> Result<Arrived, TroubleReport> {
+        let all = async {
+            applied(entry, end).await;
+            let mut side = entry.side.subscribe();
+            let built = side.wait_for(|s| s.builds.is_empty()).await;
+            drop(built.expect("the entry itself keeps the sender alive"));
+        };
+        tokio::select! {
+            // A hold shows as a pause too; here it is no trouble.
+            biased;
+            () = all => Ok(true),
+            () = self.held(entry) => Ok(false),
+            trouble = paused(&entry.state, |s| &s.condition) => Err(trouble),
+            trouble = side_paused(entry) => Err(trouble),
+            // Nobody wants it any more.
+            () = entry.gone.cancelled() => Ok(true),
+        }
+    }
+
+    /// Waits until a source is away, and a person holds every route that needs it.
+    async fn needless(&self, publisher: &PublisherEntry, routes: &[&RouteEntry]) {
+        if routes.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut state = publisher.state.subscribe();
+        let is_away = |s: &CaptureState| s.condition.phase == Phase::Retrying;
+        loop {
+            futures::future::join_all(routes.iter().map(|r| self.held(r))).await;
+            let away = state.wait_for(is_away).await;
+            drop(away.expect("the entry itself keeps the sender alive"));
+            // One may have been let go while others were looked at.
+            if routes.iter().all(|r| self.hold_of(r).is_some()) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a person holds a route.
+    async fn held(&self, entry: &RouteEntry) {
+        let mut state = entry.state.subscribe();
+        // Whoever pauses it shows it in its state, after it is on the board.
+        while self.hold_of(entry).is_none() {
+            let changed = state.changed().await;
+            changed.expect("the entry itself keeps the sender alive");
+        }
+    }
+
+    /// How a person holds a route, at this moment.
+    fn hold_of(&self, entry: &RouteEntry) -> Option<TroubleReport> {
+        self.live().routes.iter().find(|r| r.route == entry.route)?.held()
     }
 
     /// The offset after everything committed up to now, once it is all in the log.
@@ -86,22 +160,6 @@ async fn mark(publisher: &PublisherEntry) -> Result<Point, TroubleReport> {
             }
             Err(e) => return Err(TroubleReport::of(&e)),
         }
-    }
-}
-
-async fn route_caught_up(entry: &RouteEntry, end: Offset) -> Result<(), TroubleReport> {
-    let all = async {
-        applied(entry, end).await;
-        let mut side = entry.side.subscribe();
-        let built = side.wait_for(|s| s.builds.is_empty()).await;
-        drop(built.expect("the entry itself keeps the sender alive"));
-    };
-    tokio::select! {
-        () = all => Ok(()),
-        trouble = paused(&entry.state, |s| &s.condition) => Err(trouble),
-        trouble = side_paused(entry) => Err(trouble),
-        // Nobody wants it any more.
-        () = entry.gone.cancelled() => Ok(()),
     }
 }
 

@@ -34,6 +34,7 @@ pub use board::{Board, WaitError};
 pub use deliver::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 pub use desired::Desired;
 pub use node::{Node, NodeError, NodeSpec, Publisher, RouteSpec};
+pub use parked::ParkedList;
 pub use refusal::Refusal;
 pub use replay::Replayed;
 pub use retain::{OverLimit, Retain};

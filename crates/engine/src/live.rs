@@ -98,16 +98,10 @@ impl Live {
     /// Lets paused routes say who paused them.
     pub(crate) fn show_pauses(&self) {
         for entry in &self.routes {
-            let Some(pause) = &entry.pause else { continue };
-            let trouble = Some(TroubleReport {
-                code: None,
-                message: pause.to_string(),
-                causes: Vec::new(),
-                help: format!(
-                    "`rowcast resume {}` lets it go on; the log keeps every change meanwhile",
-                    entry.route
-                ),
-            });
+            let trouble = entry.held();
+            if trouble.is_none() {
+                continue;
+            }
             entry.state.send_if_modified(|s| {
                 let news = s.condition.trouble != trouble || s.condition.phase != Phase::Paused;
                 s.condition = Condition { phase: Phase::Paused, trouble: trouble.clone() };
@@ -121,6 +115,20 @@ impl RouteEntry {
     /// What is parked of the live copies, and of those that are being built.
     pub(crate) fn desks(&self) -> impl Iterator<Item = &Desk> {
         [&*self.desk, &*self.side_desk].into_iter()
+    }
+
+    /// Who paused it, and how to let it go on; `None` when nobody did.
+    pub(crate) fn held(&self) -> Option<TroubleReport> {
+        let pause = self.pause.as_ref()?;
+        Some(TroubleReport {
+            code: None,
+            message: pause.to_string(),
+            causes: Vec::new(),
+            help: format!(
+                "`rowcast resume {}` lets it go on; the log keeps every change meanwhile",
+                self.route
+            ),
+        })
     }
 
     fn of(wanted: &WantedRoute, known: Option<&Self>) -> Self {

@@ -114,11 +114,14 @@ impl From<ParkedEntry> for Parked {
     }
 }
 
-/// Parked keys, the oldest first.
+/// Parked keys, the oldest of each route first.
 #[derive(Debug, Serialize, ToSchema)]
 struct List {
     /// The keys.
     parked: Vec<Parked>,
+    /// Routes, FROM:TO, that have not been at their target since the start: what they have parked is
+    /// not known yet.
+    unknown: Vec<String>,
 }
 
 /// What came of it.
@@ -141,7 +144,7 @@ impl From<ParkOutcome> for Outcome {
     }
 }
 
-/// What is parked, without values. A subscriber's token sees its own routes, and may name no other.
+/// What is parked, without values. Waits a moment for routes that have just begun. A subscriber's token sees its own routes, and may name no other.
 #[utoipa::path(
     get,
     path = "/v1/parked",
@@ -149,7 +152,7 @@ impl From<ParkOutcome> for Outcome {
     tag = "parked",
     params(Whose),
     responses(
-        (status = 200, description = "Everything that is parked at this moment.", body = List),
+        (status = 200, description = "Everything that is known to be parked at this moment.", body = List),
         NoRoute,
     ),
 )]
@@ -160,12 +163,16 @@ async fn list(
 ) -> Result<Json<List>, Problem> {
     let route = whose.route.as_deref().map(read).transpose()?;
     caller.may(route.as_ref().map_or(Deed::SeeStatus, Deed::ListParked))?;
-    let found = api.board.parked(route.as_ref()).map_err(|e| refused(&e))?;
-    let mut parked: Vec<Parked> = found.into_iter().map(Parked::from).collect();
+    let found = api.stop.run_until_cancelled(api.board.parked(route.as_ref())).await;
+    let found = found.ok_or_else(Problem::stopping)?.map_err(|e| refused(&e))?;
+    let mut parked: Vec<Parked> = found.parked.into_iter().map(Parked::from).collect();
+    let mut unknown: Vec<_> = found.unknown.iter().map(ToString::to_string).collect();
     if let Some(own) = caller.limited_to() {
-        parked.retain(|p| p.route.rsplit(':').next() == Some(own.as_str()));
+        let is_own = |route: &str| route.rsplit(':').next() == Some(own.as_str());
+        parked.retain(|p| is_own(&p.route));
+        unknown.retain(|route| is_own(route));
     }
-    Ok(Json(List { parked }))
+    Ok(Json(List { parked, unknown }))
 }
 
 /// The database's words and the pending rows. They hold values: for admins and the subscriber.
@@ -178,6 +185,7 @@ async fn list(
     responses(
         (status = 200, description = "The keys that are meant, with their rows.", body = List),
         NoRoute,
+        NotAtWork,
     ),
 )]
 async fn show(
@@ -187,8 +195,11 @@ async fn show(
 ) -> Result<Json<List>, Problem> {
     let route = read(&which.route)?;
     caller.may(Deed::ReadParked(&route))?;
-    let found = api.board.parked_rows(&route, &which.keys()).map_err(|e| refused(&e))?;
-    Ok(Json(List { parked: found.into_iter().map(Parked::from).collect() }))
+    let keys = which.keys();
+    let found = api.stop.run_until_cancelled(api.board.parked_rows(&route, &keys)).await;
+    let found = found.ok_or_else(Problem::stopping)?.map_err(|e| refused(&e))?;
+    let parked = found.into_iter().map(Parked::from).collect();
+    Ok(Json(List { parked, unknown: Vec::new() }))
 }
 
 /// Tries parked keys again, now.
@@ -257,7 +268,7 @@ fn read(route: &str) -> Result<RouteId, Problem> {
 fn refused(error: &ParkError) -> Problem {
     let status = match error {
         ParkError::NoRoute(_) | ParkError::NoKey(_) => StatusCode::NOT_FOUND,
-        ParkError::NotAtWork(_) => StatusCode::CONFLICT,
+        ParkError::NotAtWork(_) | ParkError::Unknown(_) => StatusCode::CONFLICT,
     };
     Problem::new(status, error.to_string())
 }

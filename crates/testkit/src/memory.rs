@@ -74,6 +74,8 @@ struct Inner {
     members: BTreeMap<(String, String), Member>,
     source_faults: VecDeque<Fault>,
     sink_faults: VecDeque<Fault>,
+    /// Nobody gets to the sinks.
+    sinks_away: bool,
     /// By route and track, table and key.
     parked: BTreeMap<(String, String, Vec<u8>), Parked>,
     /// Rows whose value begins with this do not fit.
@@ -160,6 +162,11 @@ impl MemoryDatabase {
     /// Scripts what goes wrong at the sinks' next calls that write.
     pub fn sink_faults(&self, faults: &[Fault]) {
         self.lock().sink_faults.extend(faults);
+    }
+
+    /// Lets sinks that connect from now on find nobody, or again somebody.
+    pub fn sinks_away(&self, away: bool) {
+        self.lock().sinks_away = away;
     }
 
     /// Makes rows unfit whose value begins with `prefix`; `None` takes everything.

@@ -1,11 +1,15 @@
 //! Looks at every service at once, each with a time limit.
 
 use crate::config::{Plan, PlannedRoute, PlannedService, nearest};
+use crate::run::log_dir;
+use crate::verify;
 use futures::future::join_all;
 use rowcast_core::{
-    Diagnose, Finding, Offer, ProjectError, Projection, Schema, ServiceName, Severity, Shape,
+    Diagnose, Finding, LogError, Offer, ProjectError, Projection, Schema, ServiceName, Severity,
+    Shape, SinkError,
 };
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +36,9 @@ pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
         let (name, address) = (service.name.clone(), service.database.address());
         sections.push(Section { service: name, address, findings });
     }
+    let log = log_dir(plan);
     let routes = plan.routes.iter().map(|route| async {
-        let looked = tokio::time::timeout(within, look_at_sink(route, &offers)).await;
+        let looked = tokio::time::timeout(within, look_at_sink(route, &offers, &log)).await;
         looked.unwrap_or_else(|_| vec![late(&route.database.address(), within)])
     });
     for (route, findings) in plan.routes.iter().zip(join_all(routes).await) {
@@ -76,11 +81,12 @@ fn chain(error: &dyn Diagnose) -> String {
     rowcast_engine::TroubleReport::of(error).line()
 }
 
-async fn look_at_sink(route: &PlannedRoute, offers: &Offers) -> Vec<Finding> {
+async fn look_at_sink(route: &PlannedRoute, offers: &Offers, log: &Path) -> Vec<Finding> {
     let id = &route.sink.route;
     let Some(Offer { schemas: given, listed }) = offers.get(&id.from) else {
         // Its own database can be looked at all the same.
         let mut findings = route.database.check_sink(&route.sink, &[], &[]).await;
+        findings.extend(of_another_log(route, log).await);
         findings.push(Finding::new(
             Severity::Warning,
             id.to_string(),
@@ -111,8 +117,34 @@ async fn look_at_sink(route: &PlannedRoute, offers: &Offers) -> Vec<Finding> {
         }
     }
     findings.extend(route.database.check_sink(&route.sink, &shapes, listed).await);
+    findings.extend(of_another_log(route, log).await);
     findings.extend((route.lanes > 1).then(|| in_lanes(route)));
     findings
+}
+
+/// A checkpoint that the log below `root` has not written. Where there is no log yet, perhaps because
+/// it is another machine's, there is nothing to compare; a target that cannot be asked is a finding
+/// already.
+async fn of_another_log(route: &PlannedRoute, root: &Path) -> Option<Finding> {
+    let id = &route.sink.route;
+    let (found, checkpoint) = route.database.copy_view(id).look().await.ok()??;
+    // Only after the target: a running instance moves both, this one first.
+    let error: Box<dyn Diagnose> = match verify::tail(root, &id.from).await {
+        Ok(Some((log, _))) if log != found => {
+            let help = "name the configuration file whose data directory wrote this copy; `rowcast run` \
+                        says how to have it built anew from this one";
+            Box::new(SinkError::other_log(id.clone(), found, log, help))
+        }
+        Ok(Some((_, next))) if checkpoint.next > next => {
+            Box::new(LogError::Ahead { stream: id.from.clone(), at: checkpoint.next, next })
+        }
+        Ok(_) => return None,
+        Err(e) => {
+            let what = format!("its checkpoint was not compared with the log: {}", chain(&e));
+            return Some(Finding::new(Severity::Warning, id.to_string(), what, e.help()));
+        }
+    };
+    Some(Finding::new(Severity::Error, id.to_string(), chain(&*error), error.help()))
 }
 
 /// What several lanes give up.

@@ -17,13 +17,12 @@ pub(crate) async fn check(args: cli::Check, file: &Path, output: Output) -> Resu
         loaded.tls(Weight::Error)?;
         Ok(loaded)
     });
-    let loaded = checked.map_err(|e| {
-        // A file with mistakes is an answer here; a file that is not there is wrong usage.
-        let mistakes = matches!(e, ConfigError::Wrong { .. });
-        let failure = Failure::from(e);
-        if mistakes { failure.with_exit(Exit::No) } else { failure }
-    })?;
+    let loaded = match checked {
+        Ok(loaded) => loaded,
+        Err(e) => return mistaken(e, args.json, output),
+    };
     output.warnings(&loaded);
+    let problems = loaded.file.json(&loaded.warnings);
     let plan = &loaded.plan.with_run_time().await.map_err(|e| Failure::of(&e))?;
     let mut sections = look(plan, args.timeout).await;
     if args.fix {
@@ -33,12 +32,22 @@ pub(crate) async fn check(args: cli::Check, file: &Path, output: Output) -> Resu
         }
     }
     if args.json {
-        output.line(show::json(&sections))?;
+        output.line(show::json(&problems, &sections))?;
     } else {
         output.raw(show::text(&sections, output.paint).as_bytes())?;
     }
     let errors = sections.iter().flat_map(|s| &s.findings).any(|f| f.severity == Severity::Error);
     Ok(if errors { Exit::No } else { Exit::Good })
+}
+
+/// There is nothing to look at. A file with mistakes is an answer here, which a script reads too; a
+/// file that is not there is wrong usage.
+fn mistaken(error: ConfigError, json: bool, output: Output) -> Result<Exit, Failure> {
+    let ConfigError::Wrong { file, problems } = &error else { return Err(error.into()) };
+    if json {
+        output.line(show::json(&file.json(problems), &[]))?;
+    }
+    Err(Failure::from(error).with_exit(Exit::No))
 }
 
 /// Runs what is safe to run, and says what; the number of findings it was run for.

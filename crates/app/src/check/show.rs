@@ -4,7 +4,7 @@ use crate::check::look::Section;
 use crate::config::count;
 use crate::paint::Paint;
 use rowcast_core::{Finding, Severity};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
@@ -67,8 +67,8 @@ fn one(out: &mut String, finding: &Finding, width: usize, paint: Paint) {
     }
 }
 
-/// The same for scripts.
-pub(super) fn json(sections: &[Section]) -> String {
+/// The same for scripts, after what is to be said of the file itself.
+pub(super) fn json(problems: &[Value], sections: &[Section]) -> String {
     let finding = |f: &Finding| {
         json!({
             "severity": match f.severity {
@@ -89,7 +89,7 @@ pub(super) fn json(sections: &[Section]) -> String {
             json!({"name": s.service.as_str(), "database": s.address, "findings": findings})
         })
         .collect();
-    json!({ "services": services }).to_string()
+    json!({ "problems": problems, "services": services }).to_string()
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
              ALTER TABLE orders ADD PRIMARY KEY (id);\n\n\
              1 error. `rowcast check --fix` mends 1 of them.\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&json(&sections)).unwrap();
+        let json: Value = serde_json::from_str(&json(&[], &sections)).unwrap();
         assert_eq!(json["services"][0]["findings"][1]["fix"]["safe"], true);
     }
 }

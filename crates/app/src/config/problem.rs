@@ -2,6 +2,8 @@
 
 use crate::config::secret::{without_mask_key, without_passwords};
 use crate::paint::Paint;
+use rowcast_core::Code;
+use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use unicode_width::UnicodeWidthStr;
@@ -69,6 +71,13 @@ impl Problems {
         self.0.iter().filter(|p| p.weight == Weight::Error).count()
     }
 
+    /// In the file's order.
+    fn sorted(&self) -> Vec<&Problem> {
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort_by_key(|p| p.at.span.start);
+        sorted
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -99,14 +108,34 @@ struct Line<'a> {
 impl SourceFile {
     /// Every problem with its line, in the file's order.
     pub(crate) fn render(&self, problems: &Problems, paint: Paint) -> String {
-        let mut sorted: Vec<&Problem> = problems.0.iter().collect();
-        sorted.sort_by_key(|p| p.at.span.start);
         let mut out = String::new();
-        for problem in sorted {
+        for problem in problems.sorted() {
             self.render_one(problem, paint, &mut out);
             out.push('\n');
         }
         out
+    }
+
+    /// The same for scripts. What stands in the lines stays out of it: that is for who may read
+    /// the file.
+    pub(crate) fn json(&self, problems: &Problems) -> Vec<Value> {
+        let one = |problem: &Problem| {
+            let line = self.line(&problem.at.span);
+            json!({
+                "severity": match problem.weight {
+                    Weight::Warning => "warning",
+                    Weight::Error => "error",
+                },
+                "code": Code::Config.as_str(),
+                "subject": problem.at.path,
+                "message": problem.message,
+                "help": problem.help,
+                "file": self.name,
+                "line": line.number,
+                "column": line.column,
+            })
+        };
+        problems.sorted().into_iter().map(one).collect()
     }
 
     fn render_one(&self, problem: &Problem, paint: Paint, out: &mut String) {

@@ -44,6 +44,19 @@ impl FileHistory {
     }
 }
 
+/// Which log the stream of a publisher below `root` is, and where it ends; `None` when it is not
+/// there.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) async fn tail(
+    root: &Path,
+    stream: &ServiceName,
+) -> Result<Option<(LogId, Offset)>, LogError> {
+    let found = stat(root.to_path_buf(), stream.clone()).await?;
+    Ok(found.and_then(|s| Some((LogId(u64::from_str_radix(&s.log, 16).ok()?), Offset(s.next)))))
+}
+
 async fn stat(root: PathBuf, stream: ServiceName) -> Result<Option<StreamStat>, LogError> {
     let looked = tokio::task::spawn_blocking(move || inspect::stat(root)).await;
     let streams = match looked.unwrap_or_else(|e| Err(io::Error::other(e))) {

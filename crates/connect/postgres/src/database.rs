@@ -27,6 +27,10 @@ pub struct PostgresDatabase {
     asking: Arc<Mutex<Option<Wire>>>,
 }
 
+/// For a question without an answer.
+const SERVER_HELP: &str =
+    "is the server running, and are the database's address, user and password right?";
+
 impl PostgresDatabase {
     /// The database at a `postgres://` address. Connects only when it is asked something.
     ///
@@ -44,9 +48,9 @@ impl PostgresDatabase {
     fn refused(&self, what: &str, error: WireError) -> DatabaseError {
         let (address, source) = (self.address.to_string(), Box::new(error));
         match source.fault() {
-            Fault::Outage => DatabaseError::Unreachable { address, source },
+            Fault::Outage => DatabaseError::Unreachable { address, help: SERVER_HELP, source },
             Fault::Setup | Fault::Schema | Fault::Data => {
-                DatabaseError::Refused { address, what: what.into(), source }
+                DatabaseError::Refused { address, what: what.into(), help: SERVER_HELP, source }
             }
         }
     }

@@ -24,9 +24,7 @@ pub(crate) fn source(path: &Path, spec: &SourceSpec) -> Vec<Finding> {
 }
 
 fn unreachable(subject: &str, error: &rusqlite::Error) -> Finding {
-    let help = "is the path right (it is relative to the folder `rowcast` runs in), and may this \
-                user read and write the file and its folder?";
-    Finding::new(Severity::Error, subject, format!("cannot be opened: {error}"), help)
+    Finding::new(Severity::Error, subject, format!("cannot be opened: {error}"), file::FILE_HELP)
 }
 
 fn journal(subject: &str, c: &Connection) -> Finding {

@@ -1,7 +1,7 @@
 //! One SQLite file as a service's database.
 
 use crate::check;
-use crate::file::{self, Meaning, meaning, source_error};
+use crate::file::{self, FILE_HELP, Meaning, meaning, source_error};
 use crate::sink::SqliteSink;
 use crate::source::{self, SqliteSource, published_table};
 use crate::table::Table;
@@ -65,10 +65,11 @@ impl SqliteDatabase {
         let address = self.address();
         match meaning(&error) {
             Meaning::Outage | Meaning::Setup => {
-                DatabaseError::Unreachable { address, source: error.into() }
+                DatabaseError::Unreachable { address, help: FILE_HELP, source: error.into() }
             }
             Meaning::Constraint | Meaning::Statement => {
-                DatabaseError::Refused { address, what: what.into(), source: error.into() }
+                let what = what.into();
+                DatabaseError::Refused { address, what, help: FILE_HELP, source: error.into() }
             }
         }
     }

@@ -8,6 +8,11 @@ use std::time::Duration;
 /// How long a statement waits for another connection's write to end.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
+/// For a file that does not answer.
+pub(crate) const FILE_HELP: &str = "is the path right (it is relative to the folder of the \
+    configuration file), is the file an SQLite database, and may this user read and write it and its \
+    folder?";
+
 /// Opens a database that must be there.
 pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)

@@ -217,7 +217,9 @@ impl Inner {
         let checkpoint = match read {
             None => Checkpoint { next: Offset(0), position: None },
             Some((found, checkpoint)) if found == log => checkpoint,
-            Some(_) => return Err(checkpoint::of_another_log(&self.spec.route)),
+            Some((found, _)) => {
+                return Err(checkpoint::of_another_log(&self.spec.route, found, log));
+            }
         };
         let mut targets = Targets::default();
         if self.spec.track == Track::Side {
@@ -247,7 +249,7 @@ impl Inner {
         let nothing = Checkpoint { next: Offset(0), position: None };
         let checkpoint = match found {
             Some((other, _)) if other != log => {
-                return Err(checkpoint::of_another_log(&self.spec.route));
+                return Err(checkpoint::of_another_log(&self.spec.route, other, log));
             }
             found => found.map_or(nothing, |(_, checkpoint)| checkpoint),
         };

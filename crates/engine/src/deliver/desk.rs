@@ -121,6 +121,9 @@ pub enum ParkError {
     /// Nothing like that is parked.
     #[error("nothing like that is parked on {0}")]
     NoKey(RouteId),
+    /// The route has not been at its target since the start.
+    #[error("what is parked on {0} is not known yet; `rowcast status` says what it waits for")]
+    Unknown(RouteId),
     /// The route does not work at the moment.
     #[error("{0} is not at work, so nothing was done; `rowcast status` says why it waits")]
     NotAtWork(RouteId),

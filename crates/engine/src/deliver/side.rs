@@ -7,7 +7,7 @@ use super::enroll::{Build, Enrolled};
 use super::junction::Junction;
 use super::{Deliver, Start, Track, anew};
 use crate::backoff::Backoff;
-use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::pace::{Condition, HasCondition, Next, after_error, at_work, in_trouble};
 use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
@@ -144,7 +144,11 @@ impl Building<'_> {
         track.projection = track.projection.growing();
         track.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
         track.completes = self.builds.iter().map(Build::has_rows).collect();
-        at_work(name, &self.deliver.side, backoff);
+        // To reach the target does not end the trouble with what waits there to be built, or to join.
+        let mut untold = in_trouble(&self.deliver.side);
+        if !untold {
+            at_work(name, &self.deliver.side, backoff);
+        }
         let mut pace = Pace::new(self.end(&tail), track.at);
         let builder = self.deliver.share.throttle.builder();
         let (mut rest, mut ahead) = (None, None);
@@ -157,6 +161,11 @@ impl Building<'_> {
                 && self.joined(&mut track).await?
             {
                 return Ok(());
+            }
+            // What was passed over without a word to the target may be passed over in every try.
+            let there = limit.map_or(tail.next, |limit| limit.min(tail.next));
+            if (track.stored > at || track.at >= there) && std::mem::take(&mut untold) {
+                at_work(name, &self.deliver.side, backoff);
             }
             self.junction.release();
             let limited = limit.filter(|limit| track.at >= *limit);

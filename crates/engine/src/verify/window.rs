@@ -85,12 +85,8 @@ impl Verify {
         if log == history.log() {
             return Ok(checkpoint);
         }
-        Err(SinkError::Checkpoint {
-            route: self.sink.route.clone(),
-            what: format!("it counts in log {log}, and this is log {}", history.log()),
-            help: "name the configuration file whose data directory wrote this copy".into(),
-        }
-        .into())
+        let help = "name the configuration file whose data directory wrote this copy";
+        Err(SinkError::other_log(self.sink.route.clone(), log, history.log(), help).into())
     }
 
     fn entities(&self) -> HashSet<EntityName> {

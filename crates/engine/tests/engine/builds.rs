@@ -333,3 +333,84 @@ async fn what_keeps_a_new_copy_from_being_built_does_not_pause_a_route_whose_liv
     assert_eq!(status.routes[0].state, "bootstrapping");
     node.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_cannot_go_on_or_join_is_not_told_to_go_on_while_it_looks_again() {
+    let mut stuck = 0;
+    // Whichever of its calls is the first to fail; all later ones do.
+    for calls in 1..12 {
+        let mut world = world(1);
+        (world.batch_bytes_max, world.read_bytes_max) = (ByteSize(640), ByteSize(1000));
+        world.takes[0] = &["customer"];
+        world.publisher.commit(&[Write::put("order", 1, "o"), Write::put("order", 2, "o")]);
+        let node = world.run();
+        node.caught_up().await;
+        // Much that is none of the new copy's business lies between its rows, and before its end.
+        for round in 0..20 {
+            world.publisher.commit(&customers(100, "x"));
+            if round == 5 {
+                world.publisher.commit(&[Write::put("order", 3, "o")]);
+            }
+        }
+        node.caught_up().await;
+        node.stop().await;
+        let mut faults = vec![Fault::None; calls];
+        faults.extend([Fault::NeedOperator; 1000]);
+        world.subscribers[0].sink_faults(&faults);
+        world.takes[0] = &["customer", "order"];
+        let node = world.run();
+        let told = |s: &Status| s.routes[0].trouble.is_some() || s.routes[0].state == "live";
+        let status = node.until("a build that stops", told).await;
+        match status.routes[0].state {
+            "bootstrapping" => stuck += 1,
+            // It is the live copy's call that failed.
+            "paused" => {
+                node.crash().await;
+                continue;
+            }
+            _ => break,
+        }
+        // Every moment of its next look, which comes after ten seconds.
+        tokio::time::sleep(Duration::from_millis(9_900)).await;
+        for _ in 0..200 {
+            for _ in 0..20 {
+                let route = node.board.status().await.routes.remove(0);
+                assert!(route.trouble.is_some(), "{route:?} after {calls} calls");
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world.subscribers[0].forget_faults();
+        let healed = |s: &Status| s.routes[0].state == "live" && s.routes[0].trouble.is_none();
+        node.until("a build that joined", healed).await;
+        assert!(world.is_copied(0));
+        node.stop().await;
+    }
+    assert!(stuck > 2, "{stuck}: the last of them fails to join");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_has_only_to_wait_for_its_source_is_not_in_trouble() {
+    // Whichever answer is lost: also the last one, after which nothing is left to be applied.
+    for calls in 0..20 {
+        let mut world = world(1);
+        world.batch_bytes_max = ByteSize(1);
+        world.publisher.commit(&[Write::put("customer", 1, "a")]);
+        let orders: Vec<_> = (0..200).map(|k| Write::put("order", k, "o")).collect();
+        world.publisher.commit(&orders);
+        // The source goes away amid its snapshot, so the copies are not whole and cannot join.
+        let mut faults = vec![Fault::None; 8];
+        faults.extend([Fault::Refuse; 100_000]);
+        world.publisher.source_faults(&faults);
+        let mut faults = vec![Fault::None; calls];
+        faults.push(Fault::LoseAnswer);
+        world.subscribers[0].sink_faults(&faults);
+        let node = world.run();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let status = node.board.status().await;
+        let route = &status.routes[0];
+        assert!(route.trouble.is_none(), "{calls} calls: {route:?}");
+        assert_eq!((route.state, route.building.len()), ("bootstrapping", 2), "{calls}");
+        node.stop().await;
+    }
+}

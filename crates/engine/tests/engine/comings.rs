@@ -80,6 +80,64 @@ async fn a_paused_route_stands_still_also_after_a_restart_and_catches_up_when_re
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_absent_source_is_not_waited_for_while_every_route_that_needs_it_is_paused() {
+    let town = town();
+    let node = town.run().await;
+    node.subscribe("s0", "shop.customer").await.unwrap();
+    node.caught_up().await;
+    node.pause("shop:s0").await;
+    node.stop().await;
+    town.publisher.source_faults(&[Fault::Refuse; 100_000]);
+    let node = town.run().await;
+    let caught_up = tokio::time::timeout(Duration::from_secs(600), node.board.caught_up());
+    let stopped = caught_up.await.expect("nobody waits for a source that nobody needs");
+    assert_eq!(stopped.unwrap_err().message, "paused by ada: a migration");
+    node.stop().await;
+
+    // So it is when somebody pauses it during the wait, and not while another route needs the source.
+    let node = town.run().await;
+    node.resume("shop:s0").await;
+    node.subscribe("s1", "shop.customer").await.unwrap();
+    let (board, wait) = (node.board.clone(), Duration::from_secs(600));
+    let waiting = board.caught_up();
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(wait, &mut waiting).await.is_err(), "an outage is waited out");
+    node.pause("shop:s0").await;
+    assert!(tokio::time::timeout(wait, &mut waiting).await.is_err(), "s1 needs the source");
+    node.pause("shop:s1").await;
+    let stopped = tokio::time::timeout(wait, &mut waiting).await.expect("nobody needs it any more");
+    assert_eq!(stopped.unwrap_err().message, "paused by ada: a migration");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_route_does_not_cut_short_the_others() {
+    let town = town();
+    let node = town.run().await;
+    node.subscribe("s0", "shop.customer").await.unwrap();
+    node.subscribe("s1", "shop.customer").await.unwrap();
+    node.caught_up().await;
+    node.pause("shop:s0").await;
+    town.subscribers["s1"].sink_faults(&[Fault::Refuse; 5]);
+    town.publisher.commit(&[Write::put("customer", 1, "a")]);
+    let stopped = node.board.caught_up().await.unwrap_err();
+    assert_eq!(stopped.message, "paused by ada: a migration");
+    assert!(town.is_copied("s1", "customer"), "an outage of another route is waited out first");
+
+    // One that goes on meanwhile is waited for after all.
+    town.subscribers["s1"].sink_faults(&[Fault::Refuse; 5]);
+    town.publisher.commit(&[Write::put("customer", 2, "b")]);
+    let resuming = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        node.resume("shop:s0").await;
+    };
+    let (caught_up, ()) = tokio::join!(node.board.caught_up(), resuming);
+    caught_up.unwrap();
+    assert!(town.is_copied("s0", "customer") && town.is_copied("s1", "customer"));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn resuming_a_route_that_waits_for_a_person_looks_again_at_once() {
     let town = town();
     let node = town.run().await;

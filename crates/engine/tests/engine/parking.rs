@@ -4,7 +4,7 @@ use super::setup::{Running, World, route, world};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rowcast_core::ByteSize;
-use rowcast_engine::{ParkError, ParkWhich};
+use rowcast_engine::{ParkError, ParkWhich, ParkedList};
 use rowcast_testkit::memory::{Content, Fault, Write};
 use std::time::Duration;
 
@@ -82,11 +82,12 @@ async fn people_can_list_retry_and_drop() {
     let bad: Vec<_> = (0..3).map(|k| Write::put("customer", k, "bad luck")).collect();
     world.publisher.commit(&bad);
     node.caught_up().await;
-    let list = node.board.parked(None).unwrap();
+    let ParkedList { parked: list, unknown } = node.board.parked(None).await.unwrap();
+    assert_eq!(unknown, []);
     assert_eq!(list.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
     assert!(list.iter().all(|p| p.row.is_none() && p.code == "SINK-DATA" && p.events == 1));
     let one = ParkWhich { table: Some("customer_copy".into()), key: Some("1".into()) };
-    let shown = node.board.parked_rows(&route(0), &one).unwrap();
+    let shown = node.board.parked_rows(&route(0), &one).await.unwrap();
     let row = shown[0].row.clone().unwrap();
     assert_eq!(row[1], ("value".into(), Some("bad luck".into())));
     let retried = node.board.retry_parked(&route(0), ParkWhich::default()).await.unwrap();
@@ -94,7 +95,7 @@ async fn people_can_list_retry_and_drop() {
     let dropped = node.board.drop_parked(&route(0), one.clone()).await.unwrap();
     assert_eq!(dropped.dropped, 1);
     assert_eq!(keys(&world), ["0", "2"]);
-    assert_eq!(node.board.parked_rows(&route(0), &one), Err(ParkError::NoKey(route(0))));
+    assert_eq!(node.board.parked_rows(&route(0), &one).await, Err(ParkError::NoKey(route(0))));
     world.subscribers[0].refuse_values(None);
     let retried = node.board.retry_parked(&route(0), ParkWhich::default()).await.unwrap();
     assert_eq!((retried.healed, retried.parked), (2, 0));
@@ -119,6 +120,71 @@ async fn a_route_that_does_not_work_says_so_of_what_it_has_parked() {
         let retried = node.board.retry_parked(&route(0), which).await;
         assert_eq!(retried, Err(ParkError::NotAtWork(route(0))));
     }
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_is_known_as_soon_as_somebody_asks() {
+    let (world, node) = refusing().await;
+    world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
+    node.caught_up().await;
+    node.stop().await;
+    let node = world.run();
+    // Asked before the route did anything at all.
+    let list = node.board.parked(None).await.unwrap();
+    assert_eq!((list.parked.len(), list.unknown), (1, vec![]));
+    node.stop().await;
+    let node = world.run();
+    let shown = node.board.parked_rows(&route(0), &ParkWhich::default()).await.unwrap();
+    assert_eq!(shown.len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_being_built_is_asked_too_for_what_it_has_parked() {
+    let mut world = world(1);
+    world.batch_bytes_max = ByteSize(1);
+    world.subscribers[0].refuse_values(Some("bad"));
+    world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
+    world.publisher.commit(&(0..200).map(|k| Write::put("order", k, "good")).collect::<Vec<_>>());
+    // The source goes away amid its snapshot, so the copies are not whole and go on being built.
+    let mut faults = vec![Fault::None; 20];
+    faults.extend([Fault::Refuse; 100_000]);
+    world.publisher.source_faults(&faults);
+    let node = world.run();
+    node.until("a parked key", |s| s.routes[0].parked == 1).await;
+    node.stop().await;
+    let node = world.run();
+    let list = node.board.parked(Some(&route(0))).await.unwrap();
+    assert_eq!((list.parked.len(), list.unknown), (1, vec![]));
+    let status = node.board.status().await;
+    assert_eq!(status.routes[0].building.len(), 2, "{:?}", status.routes[0]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_was_not_reached_is_not_said_to_have_nothing_parked() {
+    let (world, node) = refusing().await;
+    world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
+    node.caught_up().await;
+    node.stop().await;
+    world.subscribers[0].sinks_away(true);
+    let node = world.run();
+    let list = node.board.parked(None).await.unwrap();
+    assert_eq!((list.parked, list.unknown), (vec![], vec![route(0)]));
+    let shown = node.board.parked_rows(&route(0), &ParkWhich::default()).await;
+    assert_eq!(shown, Err(ParkError::Unknown(route(0))));
+    world.subscribers[0].sinks_away(false);
+    node.until("the route to go on", |s| s.routes[0].checkpoint.is_some()).await;
+    let list = node.board.parked(None).await.unwrap();
+    assert_eq!((list.parked.len(), list.unknown), (1, vec![]));
+    // What was known stays known while the target is away.
+    world.subscribers[0].sinks_away(true);
+    world.subscribers[0].sink_faults(&[Fault::Refuse]);
+    world.publisher.commit(&[Write::put("customer", 2, "good")]);
+    node.until("an outage", |s| s.routes[0].state == "retrying").await;
+    let list = node.board.parked(None).await.unwrap();
+    assert_eq!((list.parked.len(), list.unknown), (1, vec![]));
     node.stop().await;
 }
 

@@ -96,3 +96,25 @@ async fn only_admins_and_the_subscriber_change_what_is_parked() {
     }
     shop.close().await;
 }
+
+#[tokio::test]
+async fn a_target_that_was_not_reached_is_not_said_to_have_nothing_parked() {
+    let setup = Setup { access: tokens(), ..Setup::default() };
+    setup.subscriber.sinks_away(true);
+    let shop = setup.open().await;
+    for (token, unknown) in [("admin", 2), ("subscriber", 1)] {
+        let list = shop.get("/v1/parked", Some(token)).await;
+        assert_eq!((list.status, list.json()["parked"].as_array().unwrap().len()), (200, 0));
+        assert_eq!(list.json()["unknown"].as_array().unwrap().len(), unknown, "{list:?}");
+    }
+    let show = "/v1/parked/show?route=shop:order";
+    let refused = shop.get(show, Some("subscriber")).await;
+    assert!(refused.body.contains("not known yet"), "{refused:?}");
+    refused.problem(409);
+    shop.subscriber.sinks_away(false);
+    shop.live(Some("admin")).await;
+    let list = shop.get("/v1/parked?route=shop:order", Some("subscriber")).await;
+    assert_eq!(list.json()["unknown"].as_array().unwrap().len(), 0, "{list:?}");
+    shop.get(show, Some("subscriber")).await.problem(404);
+    shop.close().await;
+}

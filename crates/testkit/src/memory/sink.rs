@@ -181,6 +181,9 @@ impl MemorySink {
 impl Sink for MemorySink {
     async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         self.open = None;
+        if self.database.lock().sinks_away {
+            return Err(self.error(Fault::Refuse));
+        }
         self.log = Some(log);
         let none = Checkpoint { next: Offset(0), position: None };
         let track = self.track(self.spec.track);

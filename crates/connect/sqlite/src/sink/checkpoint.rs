@@ -39,16 +39,13 @@ pub(crate) fn read(c: &Connection, key: &str) -> Result<Option<Found>, Error> {
     found.optional()
 }
 
-pub(super) fn of_another_log(route: &RouteId) -> SinkError {
-    SinkError::Checkpoint {
-        route: route.clone(),
-        what: "it belongs to another event log".into(),
-        help: format!(
-            "use the data directory that wrote this copy; or, to have it built anew from this one, \
-             beside the rows that are there, run this in the subscriber's file: \
-             DELETE FROM _rowcast_checkpoint WHERE route = '{route}'; then `rowcast resume {route}`"
-        ),
-    }
+pub(super) fn of_another_log(route: &RouteId, found: LogId, here: LogId) -> SinkError {
+    let help = format!(
+        "start `rowcast run` with the data directory that wrote it; or, to have the copy built anew \
+         from this log, beside the rows that are there, run this in the subscriber's file: \
+         DELETE FROM _rowcast_checkpoint WHERE route = '{route}'; then `rowcast resume {route}`"
+    );
+    SinkError::other_log(route.clone(), found, here, help)
 }
 
 /// Refuses unless the target stands where we left it and where this step begins.
@@ -67,7 +64,7 @@ pub(super) fn compare(
     };
     let checkpoint = match here {
         None => Checkpoint { next: Offset(0), position: None },
-        Some((found, _)) if found != log => return Err(of_another_log(route)),
+        Some((found, _)) if found != log => return Err(of_another_log(route, found, log)),
         Some((_, checkpoint)) => checkpoint,
     };
     if checkpoint.next != from {
