@@ -11,8 +11,8 @@ use crate::pace::{Condition, HasCondition, Next, after_error, at_work, in_troubl
 use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
-    Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which,
+    ByteSize, Checkpoint, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection,
+    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +107,45 @@ struct Building<'a> {
     builds: &'a [Build],
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
+    /// The track at its place; nothing when the builds have joined, or everything is looked at anew.
+    async fn track<'t>(
+        &self,
+        sink: &'t mut dyn Sink,
+        tail: &Tail,
+    ) -> Result<Option<Track<'t>>, Trouble>
+    where
+        'a: 't,
+    {
+        let Some(checkpoint) = self.here.run_until_cancelled(sink.wants(tail.log)).await else {
+            return Ok(None);
+        };
+        let Checkpoint { next: at, position } = checkpoint?;
+        let roll = sink.roll().await?;
+        if roll.side.is_none() || self.builds.iter().any(|b| !roll.members.contains(&b.member)) {
+            // The answer was lost.
+            return Ok(None);
+        }
+        let again = |b: &&Build| b.member.state == Membership::Again;
+        let again: Vec<_> = self.builds.iter().filter(again).map(|b| &b.member.into).collect();
+        if !again.is_empty() {
+            let mut shapes = self.shapes(tail)?;
+            shapes.retain(|s| again.contains(&&s.into));
+            sink.seed(&shapes).await?;
+        }
+        let begins = self.builds.iter().map(|b| b.member.start).min().unwrap_or_default();
+        let has_rows = at > begins || self.builds.iter().any(Build::has_rows);
+        let start = Start { log: tail.log, at, position, tail, has_rows };
+        let subscriptions = self.builds.iter().map(|b| b.subscription.clone()).collect();
+        let desk = &self.deliver.side_desk;
+        desk.load(sink.parked().await?);
+        let mut track = Track::new((self.deliver, desk), sink, start, subscriptions);
+        track.projection = track.projection.growing();
+        track.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
+        track.completes = self.builds.iter().map(Build::has_rows).collect();
+        Ok(Some(track))
+    }
+
     async fn run(
         &self,
         sink: &mut dyn Sink,
@@ -115,35 +153,9 @@ impl Building<'_> {
         backoff: &mut Backoff,
     ) -> Result<(), Trouble> {
         let tail = self.tail().await?;
-        let Some(checkpoint) = self.here.run_until_cancelled(sink.wants(tail.log)).await else {
-            return Ok(());
-        };
-        let checkpoint = checkpoint?;
-        let roll = sink.roll().await?;
-        if roll.side.is_none() || self.builds.iter().any(|b| !roll.members.contains(&b.member)) {
-            // They have joined: the answer was lost.
-            return Ok(());
-        }
-        let again = |b: &&Build| b.member.state == Membership::Again;
-        let again: Vec<_> = self.builds.iter().filter(again).map(|b| &b.member.into).collect();
-        if !again.is_empty() {
-            let mut shapes = self.shapes(&tail)?;
-            shapes.retain(|s| again.contains(&&s.into));
-            sink.seed(&shapes).await?;
-        }
-        let begins = self.builds.iter().map(|b| b.member.start).min().unwrap_or_default();
-        let (log, at) = (tail.log, checkpoint.next);
-        let position = checkpoint.position;
-        let has_rows = at > begins || self.builds.iter().any(Build::has_rows);
-        let start = Start { log, at, position, tail: &tail, has_rows };
-        let subscriptions = self.builds.iter().map(|b| b.subscription.clone()).collect();
-        let desk = &self.deliver.side_desk;
-        desk.load(sink.parked().await?);
-        let mut asks = desk.open().await;
-        let mut track = Track::new((self.deliver, desk), sink, start, subscriptions);
-        track.projection = track.projection.growing();
-        track.starts = Some(self.builds.iter().map(|b| b.member.start).collect());
-        track.completes = self.builds.iter().map(Build::has_rows).collect();
+        let Some(mut track) = self.track(sink, &tail).await? else { return Ok(()) };
+        let mut asks = self.deliver.side_desk.open().await;
+        let began = track.stored;
         // To reach the target does not end the trouble with what waits there to be built, or to join.
         let mut untold = in_trouble(&self.deliver.side);
         if !untold {
@@ -164,7 +176,7 @@ impl Building<'_> {
             }
             // What was passed over without a word to the target may be passed over in every try.
             let there = limit.map_or(tail.next, |limit| limit.min(tail.next));
-            if (track.stored > at || track.at >= there) && std::mem::take(&mut untold) {
+            if (track.stored > began || track.at >= there) && std::mem::take(&mut untold) {
                 at_work(name, &self.deliver.side, backoff);
             }
             self.junction.release();
