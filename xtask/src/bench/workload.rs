@@ -125,7 +125,7 @@ impl Sizes {
         mix: 500_000,
         wide: 200_000,
         wide_keys: 20_000,
-        durable: 200_000,
+        durable: 500_000,
         copy: 2_000_000,
         fanout_4: 200_000,
         fanout_16: 100_000,

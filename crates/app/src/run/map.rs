@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Row bytes that all routes together take from the log at once; bounds their memory.
-const READ_BYTES_ALL: ByteSize = ByteSize::mib(64);
+const READ_BYTES_ALL: ByteSize = ByteSize::mib(32);
 
 /// The subscription map of a running instance.
 pub(crate) struct Map {
