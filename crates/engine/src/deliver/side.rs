@@ -123,7 +123,7 @@ impl<'a> Building<'a> {
         let Checkpoint { next: at, position } = checkpoint?;
         let roll = sink.roll().await?;
         if roll.side.is_none() || self.builds.iter().any(|b| !roll.members.contains(&b.member)) {
-            // The answer was lost.
+            // They have joined: the answer was lost.
             return Ok(None);
         }
         let again = |b: &&Build| b.member.state == Membership::Again;

@@ -47,6 +47,7 @@ fn an_unfinished_transaction_reaches_back_over_batches() {
 fn the_position_inside_a_batch_is_where_the_next_transaction_commits() {
     let batches = [stored(10, &[2, 3], false)];
     assert_eq!(position_at(&batches, Offset(12)).point, Point::Sequence(1001));
+    assert_eq!(position_at(&batches, Offset(13)).point, Point::Sequence(1001), "not all of it yet");
     assert_eq!(position_at(&batches, Offset(15)).point, Point::Sequence(1099));
 }
 
