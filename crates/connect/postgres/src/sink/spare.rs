@@ -9,9 +9,10 @@ use super::pipe::{At, Fail};
 use super::target::Job;
 use super::write::{Run, Writer, class, one};
 use rowcast_core::{ChangeOp, Malformed};
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ops::Range;
 use tokio_postgres::Error;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What was left out.
 #[derive(Debug, Default)]
@@ -20,11 +21,12 @@ pub(super) struct Spared {
     pub(super) changes: Vec<u32>,
     /// Why, once for each key.
     pub(super) fails: Vec<Fail>,
-    /// The changes to each key; filled once something does not fit.
-    by_key: HashMap<Id, Vec<u32>>,
+    /// The changes, sorted by a hash of their key; filled once something does not fit. The keys
+    /// themselves would take as much room as the rows.
+    by_key: Vec<(u64, u32)>,
 }
 
-type Id = (Option<usize>, Vec<u8>);
+type Id<'r> = (Option<usize>, Cow<'r, [u8]>);
 
 /// Rows that one apply leaves out. Where more do not fit, it is no row that is wrong.
 const SPARED_MAX: usize = 1_000;
@@ -124,17 +126,33 @@ impl<'r> Writer<'_, 'r> {
         let run = self.run;
         let Some(spared) = self.spared.as_deref_mut() else { return Ok(vec![change]) };
         if spared.by_key.is_empty() {
+            spared.by_key.reserve_exact(run.range.len());
             for index in run.range.clone() {
-                spared.by_key.entry(run.id(index)?).or_default().push(index);
+                spared.by_key.push((hash(&run.id(index)?), index));
+            }
+            spared.by_key.sort_unstable();
+        }
+        let id = run.id(change)?;
+        let hash = hash(&id);
+        let first = spared.by_key.partition_point(|(other, _)| *other < hash);
+        let alike = spared.by_key[first..].iter().take_while(|(other, _)| *other == hash);
+        let mut changes = Vec::new();
+        for &(_, index) in alike {
+            if run.id(index)? == id {
+                changes.push(index);
             }
         }
-        Ok(spared.by_key.get(&run.id(change)?).cloned().unwrap_or_else(|| vec![change]))
+        Ok(changes)
     }
 }
 
-impl Run<'_, '_> {
+fn hash((target, key): &Id<'_>) -> u64 {
+    xxh3_64_with_seed(key, target.map_or(0, |t| t as u64))
+}
+
+impl<'r> Run<'_, 'r> {
     /// What tells the row that a change is about: its table and its key.
-    fn id(&self, index: u32) -> Result<Id, Fail> {
+    fn id(&self, index: u32) -> Result<Id<'r>, Fail> {
         let change = &self.rows.changes[index as usize];
         let shape = self.rows.shape(change);
         let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
@@ -142,7 +160,7 @@ impl Run<'_, '_> {
             ChangeOp::Delete => self.rows.before(change),
             _ => self.rows.after(change),
         };
-        Ok((self.by_shape[change.shape as usize], key(row, &sources)?.into_owned()))
+        Ok((self.by_shape[change.shape as usize], key(row, &sources)?))
     }
 }
 
