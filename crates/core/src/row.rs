@@ -90,9 +90,19 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Whether some value is [`Value::Unchanged`]. A malformed row says no; unpacking it will fail.
+    /// Whether some value is [`Value::Unchanged`]. What a malformed row says means nothing; unpacking
+    /// it will fail.
     pub fn has_unchanged(self) -> bool {
-        self.values().any(|v| matches!(v, Ok(Value::Unchanged)))
+        let mut values = self.values();
+        while let Some(header) = values.header() {
+            let end = usize::try_from(header >> 3).ok().and_then(|len| values.at.checked_add(len));
+            match end {
+                _ if header == UNCHANGED => return true,
+                Some(end) if end <= self.0.len() => values.at = end,
+                _ => return false,
+            }
+        }
+        false
     }
 }
 
@@ -112,6 +122,12 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn header(&mut self) -> Option<u64> {
+        // Nearly all values are short.
+        let first = *self.bytes.get(self.at)?;
+        if first < 0x80 {
+            self.at += 1;
+            return Some(first.into());
+        }
         let mut header = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.bytes.get(self.at)?;
@@ -206,12 +222,13 @@ mod tests {
             values.iter().for_each(|v| writer.push(v.value()));
             let mut read = Vec::new();
             Row(&bytes).unpack(&mut read).unwrap();
-            prop_assert_eq!(read, values.iter().map(Owned::value).collect::<Vec<_>>());
+            prop_assert_eq!(&read, &values.iter().map(Owned::value).collect::<Vec<_>>());
+            prop_assert_eq!(Row(&bytes).has_unchanged(), read.contains(&Value::Unchanged));
         }
 
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Row(&bytes).values().count();
+            let _ = (Row(&bytes).values().count(), Row(&bytes).has_unchanged());
         }
     }
 }

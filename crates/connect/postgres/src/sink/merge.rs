@@ -5,8 +5,8 @@ use super::target::{Mask, Target};
 use rowcast_core::{Change, ChangeOp, Malformed, Row, Rows, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-use xxhash_rust::xxh3::Xxh3Default;
+use std::hash::{BuildHasherDefault, Hasher};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const NONE: u32 = u32::MAX;
 
@@ -61,7 +61,25 @@ pub(super) struct Merged<'a> {
     patches: Vec<(u32, u32)>,
 }
 
-type Keys<'a> = HashMap<Cow<'a, [u8]>, u32, BuildHasherDefault<Xxh3Default>>;
+type Keys<'a> = HashMap<Cow<'a, [u8]>, u32, BuildHasherDefault<KeyHasher>>;
+
+/// Hashes a key at once, where a general hasher would first set up a state larger than any key.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.0 = self.0.rotate_left(32) ^ length as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// The rows of a table, by what has to be done with them.
 #[derive(Debug, Default)]

@@ -9,7 +9,8 @@ use super::trouble::Trouble;
 use super::wire::{Frame, ServerError, server_error};
 use postgres_protocol::message::backend;
 use rowcast_core::SourceError;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The prefix of our own messages in the stream.
 pub(crate) const PREFIX: &str = "rowcast";
@@ -61,14 +62,14 @@ pub(crate) struct LookUp {
 pub(crate) struct Known {
     pub(crate) columns: Vec<String>,
     /// Entities made of it.
-    pub(crate) entities: Vec<usize>,
+    pub(crate) entities: Arc<[usize]>,
 }
 
 /// The stream's side of capture.
 pub(crate) struct Flow {
     pub(crate) trouble: Trouble,
     pub(crate) assembler: Assembler,
-    pub(crate) relations: HashMap<u32, Known>,
+    pub(crate) relations: BTreeMap<u32, Known>,
     pub(crate) snapshot: Option<Snapshotting>,
     /// How far the server's sending is behind the commit, by its own clock; microseconds.
     pub(crate) behind: i64,
@@ -116,7 +117,7 @@ impl Flow {
         assembler: Assembler,
         snapshot: Option<Snapshotting>,
     ) -> Self {
-        let relations = HashMap::new();
+        let relations = BTreeMap::new();
         let (behind, sent, xid, asked, prompt) = (0, 0, 0, false, false);
         let peek = None;
         Self { trouble, assembler, relations, snapshot, behind, sent, xid, asked, prompt, peek }
@@ -242,8 +243,7 @@ impl Flow {
         if count != known.columns.len() {
             return Err(self.trouble.data("a row of another width than its relation").into());
         }
-        for i in 0..known.entities.len() {
-            let entity = self.relations[&relation].entities[i];
+        for &entity in known.entities.clone().iter() {
             if self.skips(entity, self.assembler.commit().unwrap_or_default()) {
                 continue;
             }
@@ -322,7 +322,7 @@ impl Flow {
         }
         let known = self.relations.get(&relation)?;
         let commit = self.assembler.commit()?;
-        for &entity in &known.entities {
+        for &entity in known.entities.iter() {
             if !snapshot.copies(entity)
                 || self.skips(entity, commit)
                 || filled.iter().any(|(e, _)| *e == entity)

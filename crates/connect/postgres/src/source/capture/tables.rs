@@ -56,7 +56,7 @@ impl Capture<'_> {
             }
         }
         let columns = relation.columns.into_iter().map(|c| c.name).collect();
-        self.flow.relations.insert(relation.oid, Known { columns, entities });
+        self.flow.relations.insert(relation.oid, Known { columns, entities: entities.into() });
         Ok(())
     }
 
