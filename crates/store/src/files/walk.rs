@@ -93,7 +93,8 @@ impl Walk {
         if self.end - at < HEADER as u64 {
             return Err(short());
         }
-        let bytes = self.bytes(at, HEADER)?;
+        // A body that is larger than what is read at once is read by itself.
+        let bytes = self.bytes(at, HEADER, HEADERS.min(self.window_len))?;
         let bytes = bytes.first_chunk().expect("as many as asked for");
         let header = Header::decode(bytes).map_err(|e| match e {
             BadHeader::Magic | BadHeader::Checksum => Flaw::torn(at, e.to_string()),
@@ -112,7 +113,8 @@ impl Walk {
 
     /// The body of a frame that [`header`](Self::header) gave, with its checksum proved.
     pub(crate) fn body(&mut self, frame: &Frame) -> Result<Bytes, Flaw> {
-        let body = self.bytes(frame.at + HEADER as u64, frame.header.body as usize)?;
+        let body =
+            self.bytes(frame.at + HEADER as u64, frame.header.body as usize, self.window_len)?;
         if crc32c::crc32c(&body) == frame.header.body_crc {
             return Ok(body);
         }
@@ -124,7 +126,7 @@ impl Walk {
         let mut at = from;
         while at + HEADER as u64 <= self.end {
             let len = (self.end - at).min(BODIES as u64) as usize;
-            let bytes = self.bytes(at, len)?;
+            let bytes = self.bytes(at, len, len)?;
             for i in 0..=len - HEADER {
                 if !Header::begins_at(&bytes[i..]) {
                     continue;
@@ -151,13 +153,14 @@ impl Walk {
         self.link = None;
     }
 
-    fn bytes(&mut self, at: u64, len: usize) -> Result<Bytes, Flaw> {
+    /// `len` bytes; where they have to be read, `window` bytes are.
+    fn bytes(&mut self, at: u64, len: usize, window: usize) -> Result<Bytes, Flaw> {
         let inside = |start: u64, have: usize| {
             at >= start && at + len as u64 <= start + have as u64 && at - start <= have as u64
         };
         if !inside(self.window_at, self.window.len()) {
             let rest = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
-            let mut fresh = vec![0; len.max(self.window_len).min(rest.max(len))];
+            let mut fresh = vec![0; len.max(window).min(rest.max(len))];
             self.file.read_exact_at(&mut fresh, at).map_err(|e| match e.kind() {
                 io::ErrorKind::UnexpectedEof => {
                     Flaw::torn(at, "the file ends before what was durable")
