@@ -227,6 +227,19 @@ impl BatchBuilder {
         Self::default()
     }
 
+    /// An empty batch with room for as much as this one holds, for one that will be as large.
+    pub fn as_large(&self) -> Self {
+        let mut rows = Vec::new();
+        // The row that makes it full passes the mark by a little.
+        rows.reserve_exact(self.rows.len() + self.rows.len() / 32);
+        Self {
+            transactions: Vec::with_capacity(self.transactions.len()),
+            events: Vec::with_capacity(self.events.len()),
+            rows,
+            ..Self::default()
+        }
+    }
+
     /// The index of a schema in this batch; the same schema has the same index.
     pub fn schema(&mut self, id: SchemaId, schema: &Arc<Schema>) -> u32 {
         let next = self.schemas.len() as u32;

@@ -162,9 +162,15 @@ impl Assembler {
         }
     }
 
+    /// What was made so far. After a batch that was full another one is likely.
+    fn made(&mut self) -> BatchBuilder {
+        let next = if self.is_full() { self.builder.as_large() } else { BatchBuilder::new() };
+        std::mem::replace(&mut self.builder, next)
+    }
+
     /// The batch made so far. Inside a transaction it is not whole and needs an event to follow.
     pub(crate) fn take(&mut self) -> Batch {
-        let builder = std::mem::take(&mut self.builder);
+        let builder = self.made();
         self.number += 1;
         let (until, whole) = match &mut self.open {
             None => (self.reached, true),
@@ -319,7 +325,7 @@ impl Assembler {
             rows_estimate: chunk.estimate,
             done: chunk.done,
         });
-        let builder = std::mem::take(&mut self.builder);
+        let builder = self.made();
         self.number += 1;
         self.handed = self.reached;
         builder.finish(self.handed, true)
