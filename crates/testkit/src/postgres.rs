@@ -39,10 +39,10 @@ pub struct Server {
 }
 
 /// One server for all tests of this process, each with a database of its own
-/// ([`Server::create_database`]). Stopped when the process ends.
+/// ([`Server::create_database`]). As durable as servers are by default. Stopped when the process ends.
 pub async fn shared() -> &'static Server {
     static SHARED: OnceCell<Server> = OnceCell::const_new();
-    SHARED.get_or_init(Server::start).await
+    SHARED.get_or_init(|| Server::start_with(&[("fsync", "on")])).await
 }
 
 impl Server {

@@ -1,8 +1,8 @@
 //! P1 nothing is lost, P2 applied once, P3 in order: the binary is killed again and again while the
 //! publisher goes on, and the copies end identical.
 
-use super::bank::{Traffic, assert_same, bank};
-use super::side::Kind;
+use super::bank::{IMBALANCE, Traffic, assert_same, bank};
+use super::side::{Kind, LONG};
 use rand::Rng;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,4 +46,37 @@ async fn killed_again_and_again_sqlite_to_postgres() {
 #[tokio::test]
 async fn killed_again_and_again_sqlite_to_sqlite() {
     killed_again_and_again(Kind::Sqlite, Kind::Sqlite).await;
+}
+
+/// As a benchmark's catch-up goes: a deep backlog of small transactions, which is asked for instead of
+/// being streamed, into copies that are live.
+#[tokio::test]
+async fn killed_again_and_again_over_a_deep_backlog() {
+    let pair = bank(Kind::Postgres, Kind::Postgres, 20).await;
+    pair.catch_up().await;
+    pair.from
+        .sql(
+            "DO $$ BEGIN FOR i IN 1..30000 LOOP \
+             UPDATE account SET balance = balance + i WHERE id = i % 20; \
+             INSERT INTO entry VALUES (i, i % 20, i, 'entry ' || i, 'x'); \
+             COMMIT; END LOOP; END $$",
+        )
+        .await;
+    for _ in 0..4 {
+        let deepen = "SELECT pg_logical_emit_message(false, 'other', 'x'), pg_switch_wal()";
+        pair.from.sql(deepen).await;
+    }
+    let mut said = String::new();
+    for _ in 0..12 {
+        let running = pair.rowcast.start(&["run"]);
+        let lives = rand::rng().random_range(50..600);
+        tokio::time::sleep(Duration::from_millis(lives)).await;
+        said += &running.kill_9().await.said();
+        assert_eq!(pair.to.value(IMBALANCE).await, "0");
+    }
+    let last = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await;
+    said += &last.said();
+    last.good();
+    assert!(said.contains("took a deep backlog"), "it was streamed:\n{said}");
+    assert_same(&pair).await;
 }
