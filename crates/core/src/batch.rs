@@ -227,8 +227,8 @@ impl BatchBuilder {
         Self::default()
     }
 
-    /// An empty batch with room for as much as this one holds, for one that will be as large.
-    pub fn as_large(&self) -> Self {
+    /// An empty batch with room for as much as this one holds.
+    pub fn another(&self) -> Self {
         let mut rows = Vec::new();
         // The row that makes it full passes the mark by a little.
         rows.reserve_exact(self.rows.len() + self.rows.len() / 32);
@@ -326,6 +326,12 @@ impl BatchBuilder {
     /// The finished batch.
     pub fn finish(mut self, until: Position, whole: bool) -> Batch {
         self.drop_empty_transaction();
+        // Room that was not needed would stay taken for as long as anybody holds the batch.
+        if self.rows.len() < self.rows.capacity() / 2 {
+            self.rows.shrink_to_fit();
+            self.events.shrink_to_fit();
+            self.transactions.shrink_to_fit();
+        }
         Batch {
             schemas: self.schemas,
             transactions: self.transactions,
@@ -337,5 +343,29 @@ impl BatchBuilder {
             snapshots: self.snapshots,
             sparse: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_from_the_batch_before_is_kept_only_where_it_was_needed() {
+        let position = Position::new(Epoch { identity: 1, birth: 1 }, Point::Sequence(1));
+        let fill = |builder: &mut BatchBuilder, events: usize| {
+            builder.begin(Point::Sequence(1), 0);
+            for _ in 0..events {
+                builder.push(Op::Create, 0, |_| {}, |to| to.extend_from_slice(&[0; 100]));
+            }
+        };
+        let mut full = BatchBuilder::new();
+        fill(&mut full, 1_000);
+        let (mut large, mut small) = (full.another(), full.another());
+        assert!(large.events.capacity() >= 1_000 && large.rows.capacity() >= 100_000, "no room");
+        fill(&mut large, 1_000);
+        fill(&mut small, 10);
+        assert_eq!(large.finish(position, true).events.len(), 1_000);
+        assert!(small.finish(position, true).events.capacity() < 100, "it holds room for nothing");
     }
 }

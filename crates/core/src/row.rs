@@ -90,19 +90,9 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Whether some value is [`Value::Unchanged`]. What a malformed row says means nothing; unpacking
-    /// it will fail.
+    /// Whether some value is [`Value::Unchanged`]. A malformed row says no; unpacking it will fail.
     pub fn has_unchanged(self) -> bool {
-        let mut values = self.values();
-        while let Some(header) = values.header() {
-            let end = usize::try_from(header >> 3).ok().and_then(|len| values.at.checked_add(len));
-            match end {
-                _ if header == UNCHANGED => return true,
-                Some(end) if end <= self.0.len() => values.at = end,
-                _ => return false,
-            }
-        }
-        false
+        self.values().any(|v| matches!(v, Ok(Value::Unchanged)))
     }
 }
 
@@ -122,12 +112,6 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn header(&mut self) -> Option<u64> {
-        // Nearly all values are short.
-        let first = *self.bytes.get(self.at)?;
-        if first < 0x80 {
-            self.at += 1;
-            return Some(first.into());
-        }
         let mut header = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.bytes.get(self.at)?;

@@ -93,7 +93,7 @@ impl Walk {
         if self.end - at < HEADER as u64 {
             return Err(short());
         }
-        // A body that is larger than what is read at once is read by itself.
+        // Little, in case the body is larger than a window: that is read by itself, and all of it again.
         let bytes = self.bytes(at, HEADER, HEADERS.min(self.window_len))?;
         let bytes = bytes.first_chunk().expect("as many as asked for");
         let header = Header::decode(bytes).map_err(|e| match e {

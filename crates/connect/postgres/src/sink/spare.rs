@@ -126,11 +126,12 @@ impl<'r> Writer<'_, 'r> {
         let run = self.run;
         let Some(spared) = self.spared.as_deref_mut() else { return Ok(vec![change]) };
         if spared.by_key.is_empty() {
-            spared.by_key.reserve_exact(run.range.len());
+            let mut by_key = Vec::with_capacity(run.range.len());
             for index in run.range.clone() {
-                spared.by_key.push((hash(&run.id(index)?), index));
+                by_key.push((hash(&run.id(index)?), index));
             }
-            spared.by_key.sort_unstable();
+            by_key.sort_unstable();
+            spared.by_key = by_key;
         }
         let id = run.id(change)?;
         let hash = hash(&id);

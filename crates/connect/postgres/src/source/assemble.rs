@@ -164,7 +164,8 @@ impl Assembler {
 
     /// What was made so far. After a batch that was full another one is likely.
     fn made(&mut self) -> BatchBuilder {
-        let next = if self.is_full() { self.builder.as_large() } else { BatchBuilder::new() };
+        let full = self.is_full();
+        let next = if full { self.builder.another() } else { BatchBuilder::new() };
         std::mem::replace(&mut self.builder, next)
     }
 
