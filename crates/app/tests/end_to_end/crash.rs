@@ -77,6 +77,7 @@ async fn killed_again_and_again_over_a_deep_backlog() {
     let last = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await;
     said += &last.said();
     last.good();
-    assert!(said.contains("took a deep backlog"), "it was streamed:\n{said}");
+    // Said as it begins: a kill may come between the last of it and the word that it is over.
+    assert!(said.contains("takes a deep backlog"), "it was streamed:\n{said}");
     assert_same(&pair).await;
 }

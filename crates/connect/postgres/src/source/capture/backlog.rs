@@ -13,7 +13,7 @@ use super::{Capture, Stop};
 use crate::source::catalog::literal;
 use rowcast_core::{Point, quote};
 use std::time::{Duration, Instant};
-use tracing::{debug, info};
+use tracing::info;
 
 /// Bytes of the server's log from which on a backlog is deep. Most of a stream's answers would be
 /// sent before the first of ours is ready.
@@ -49,6 +49,8 @@ impl Capture<'_> {
     pub(super) async fn work_off(&mut self) -> Result<(), Stop> {
         self.open_history().await?;
         let copy = self.copy_slot().await?;
+        let service = self.task.spec.service.clone();
+        info!(%service, "takes a deep backlog in large answers");
         let (mut answers, mut moved) = (0, self.reached());
         let mut limit = Some(MESSAGES);
         loop {
@@ -71,9 +73,8 @@ impl Capture<'_> {
             }
         }
         self.drop_copy(&copy).await?;
-        let service = &self.task.spec.service;
         info!(%service, answers, "took a deep backlog; streaming from here on");
-        let trouble = Trouble(service.clone());
+        let trouble = Trouble(service);
         let (address, spec) = (&self.task.address, &self.task.spec);
         let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
         let from = self.flow.assembler.reached().point;
@@ -182,7 +183,7 @@ impl Capture<'_> {
 
     /// The stream takes over: what is really wrong shows there, in the words for it.
     fn no_answer(&mut self, error: &super::super::wire::WireError) -> Stop {
-        debug!(service = %self.task.spec.service, %error, "the backlog is streamed instead");
+        info!(service = %self.task.spec.service, %error, "the backlog is streamed instead");
         self.task.peeks = false;
         Stop::Again
     }
