@@ -63,7 +63,7 @@ struct Route {
     checkpoint: Option<u64>,
     lag_events: Option<u64>,
     lag_ms: Option<u64>,
-    parked: u64,
+    parked: Option<u64>,
     #[serde(default = "one")]
     lanes: u16,
     error: Option<String>,
@@ -198,7 +198,7 @@ impl Status {
                 number(r.checkpoint),
                 format!("{} events", number(r.lag_events)),
                 r.lag_ms.map_or_else(|| "-".into(), |ms| rough(Duration::from_millis(ms))),
-                r.parked.to_string(),
+                number(r.parked),
             ]);
         }
         aligned(table, &[2, 3, 4, 5])
@@ -262,7 +262,7 @@ mod tests {
         let json = r#"{"services":[{"name":"customer","state":"capturing","position":"16/B374D848",
             "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"error":null,"trouble":null}],
             "routes":[{"from":"customer","to":"order","state":"paused","checkpoint":1200,
-            "lag_events":4,"lag_ms":2100,"parked":0,"lanes":4,"whole":false,"error":"order's table t does not fit: no x",
+            "lag_events":4,"lag_ms":2100,"parked":null,"lanes":4,"whole":false,"error":"order's table t does not fit: no x",
             "trouble":{"code":"SINK-SCHEMA","message":"m","causes":[],"help":"add x"}}]}"#;
         let status: Status = serde_json::from_str(json).unwrap();
         let text = status.render(Paint::PLAIN);
@@ -275,6 +275,8 @@ mod tests {
             "✗ paused",
             "4 events",
             "2.1 s",
+            // What is parked is not known.
+            "?",
             "customer → order 4 lanes: a transaction of customer may be seen in parts",
             "customer → order: [SINK-SCHEMA] order's table t does not fit",
             "help: add x",

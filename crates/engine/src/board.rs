@@ -216,7 +216,7 @@ impl Board {
             lag_events,
             lag_ms,
             applied_events: state.applied_events,
-            parked: entry.desks().map(|d| d.shelf().count() as u64).sum(),
+            parked: state.applied.map(|_| entry.desks().map(|d| d.shelf().count() as u64).sum()),
             lanes: entry.lanes,
             whole: entry.lanes <= 1,
             subscriptions: subscriptions(entry),

@@ -81,8 +81,8 @@ pub struct RouteStatus {
     pub lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
     pub applied_events: u64,
-    /// Parked keys.
-    pub parked: u64,
+    /// Parked keys; unknown before the target was reached once, because it holds them.
+    pub parked: Option<u64>,
     /// Transactions of the subscriber's database that may share a piece of the log, by key.
     pub lanes: u16,
     /// Whether the subscriber sees every transaction of the publisher whole; not so with several

@@ -134,7 +134,7 @@ const ROUTE_METRICS: &[Metric<RouteStatus>] = &[
         name: "rowcast_route_parked_keys",
         kind: Kind::Gauge,
         help: "Keys that are set aside because they could not be applied.",
-        value: |r| Some(r.parked as f64),
+        value: |r| r.parked.map(|n| n as f64),
     },
     Metric {
         name: "rowcast_route_applied_events_total",

@@ -255,7 +255,7 @@ mod tests {
             lag_events: None,
             lag_ms: None,
             applied_events: 0,
-            parked: 0,
+            parked: None,
             lanes: 1,
             whole: true,
             subscriptions: Vec::new(),

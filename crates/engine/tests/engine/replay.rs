@@ -187,7 +187,7 @@ async fn what_is_parked_comes_again_with_a_replay_of_what_lies_after_it() {
     node.caught_up().await;
     world.subscribers[0].refuse_values(Some("bad"));
     world.publisher.commit(&[Write::put("customer", 1, "bad"), Write::put("customer", 2, "good")]);
-    node.until("a parked key", |s| s.routes[0].parked == 1).await;
+    node.until("a parked key", |s| s.routes[0].parked == Some(1)).await;
     let from = tail(&world).await.next;
     world.publisher.commit(&[Write::put("customer", 3, "good")]);
     node.caught_up().await;

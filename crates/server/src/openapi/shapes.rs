@@ -102,8 +102,9 @@ pub(crate) struct RouteStatus {
     lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
     applied_events: u64,
-    /// Parked keys.
-    parked: u64,
+    /// Parked keys; unknown before the target was reached once, because it holds them.
+    #[schema(required)]
+    parked: Option<u64>,
     /// Transactions of the subscriber's database that may share a piece of the log, by key.
     lanes: u16,
     /// Whether the subscriber sees every transaction of the publisher whole; not so with several lanes.

@@ -94,3 +94,16 @@ async fn every_metric_has_its_help_and_type_before_its_values_and_odd_names_are_
     );
     shop.close().await;
 }
+
+#[tokio::test]
+async fn what_a_target_that_was_never_reached_holds_is_absent() {
+    let setup = Setup::default();
+    setup.subscriber.sinks_away(true);
+    let shop = setup.open().await;
+    let body = shop.get("/metrics", None).await.body;
+    assert!(body.contains("rowcast_route_applied_events_total{"), "{body}");
+    for name in ["parked_keys", "lag_events", "lag_seconds", "checkpoint_offset"] {
+        assert!(!body.contains(&format!("rowcast_route_{name}{{")), "{name} in {body}");
+    }
+    shop.close().await;
+}
