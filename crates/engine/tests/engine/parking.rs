@@ -124,22 +124,6 @@ async fn a_route_that_does_not_work_says_so_of_what_it_has_parked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_many_keys_are_parked_is_not_known_before_the_target_was_asked() {
-    let (world, node) = refusing().await;
-    world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
-    node.caught_up().await;
-    node.stop().await;
-    world.subscribers[0].sinks_away(true);
-    let node = world.run();
-    let status = node.until("a route that waits", |s| s.routes[0].state == "retrying").await;
-    assert_eq!(status.routes[0].parked, None);
-    world.subscribers[0].sinks_away(false);
-    let status = node.until("a route at work", |s| s.routes[0].state == "live").await;
-    assert_eq!(status.routes[0].parked, Some(1));
-    node.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_parked_is_known_as_soon_as_somebody_asks() {
     let (world, node) = refusing().await;
     world.publisher.commit(&[Write::put("customer", 1, "bad luck")]);
@@ -188,10 +172,12 @@ async fn a_target_that_was_not_reached_is_not_said_to_have_nothing_parked() {
     let node = world.run();
     let list = node.board.parked(None).await.unwrap();
     assert_eq!((list.parked, list.unknown), (vec![], vec![route(0)]));
+    assert_eq!(node.board.status().await.routes[0].parked, None);
     let shown = node.board.parked_rows(&route(0), &ParkWhich::default()).await;
     assert_eq!(shown, Err(ParkError::Unknown(route(0))));
     world.subscribers[0].sinks_away(false);
-    node.until("the route to go on", |s| s.routes[0].checkpoint.is_some()).await;
+    let status = node.until("the route to go on", |s| s.routes[0].checkpoint.is_some()).await;
+    assert_eq!(status.routes[0].parked, Some(1));
     let list = node.board.parked(None).await.unwrap();
     assert_eq!((list.parked.len(), list.unknown), (1, vec![]));
     // What was known stays known while the target is away.
