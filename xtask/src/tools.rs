@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const PACKAGES: &[&str] = &["postgresql", "postgresql-contrib", "sqlite3", "openssl"];
+/// Brings PostgreSQL's other versions. Debian's drags in a hundred others: only where there is none.
+const NPM: &str = "npm";
 
 /// Makes sure that everything is there, by installing it where that is possible.
 pub(crate) fn ensure(with_postgres: bool) -> Result<()> {
@@ -25,7 +27,8 @@ pub(crate) fn ensure(with_postgres: bool) -> Result<()> {
         must(Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()))
     };
     apt(&["update"])?;
-    apt(&[&["install", "--yes", "--no-install-recommends"], PACKAGES].concat())?;
+    let npm: &[&str] = if missing.contains(&NPM) { &[NPM] } else { &[] };
+    apt(&[&["install", "--yes", "--no-install-recommends"], PACKAGES, npm].concat())?;
     let missing = self::missing(with_postgres);
     if !missing.is_empty() {
         bail!("{}", instructions(&missing));
@@ -49,6 +52,9 @@ fn missing(with_postgres: bool) -> Vec<&'static str> {
     }
     if with_postgres && on_path("openssl").is_none() {
         missing.push("openssl");
+    }
+    if with_postgres && on_path("npm").is_none() {
+        missing.push(NPM);
     }
     if with_postgres && !has_postgres() {
         missing.push("a PostgreSQL server");
@@ -86,8 +92,8 @@ fn instructions(missing: &[&str]) -> String {
     format!(
         "please install {}:\n  \
          Debian, Ubuntu  sudo apt-get install build-essential {}\n  \
-         Fedora          sudo dnf install gcc postgresql-server postgresql-contrib sqlite openssl\n  \
-         macOS           xcode-select --install; brew install postgresql@17 sqlite openssl\n\
+         Fedora          sudo dnf install gcc postgresql-server postgresql-contrib sqlite openssl npm\n  \
+         macOS           xcode-select --install; brew install postgresql@17 sqlite openssl node\n\
          or set {POSTGRES_VARIABLE} to a directory that holds `postgres` and `initdb`.\n\
          `cargo xtask test --offline` leaves out the tests that need a server.",
         missing.join(", "),

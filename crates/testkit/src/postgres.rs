@@ -9,7 +9,7 @@ mod tls;
 
 use crate::leftovers::remove_at_end;
 use crate::wait::{LONG, eventually_some};
-pub use install::{BIN_DIR_VARIABLE, LEFT_OUT, OFFLINE_VARIABLE};
+pub use install::{BIN_DIR_VARIABLE, LEFT_OUT, OFFLINE_VARIABLE, major_variable};
 use install::{Install, succeed};
 pub(crate) use options::free_port;
 pub use options::{ServerOptions, ServerTls};
@@ -74,7 +74,7 @@ impl Server {
     }
 
     fn prepare(options: &ServerOptions) -> Self {
-        let install = Install::found();
+        let install = options.major.map_or_else(Install::found, Install::of_major);
         let base = tempfile::Builder::new().prefix("rowcast-pg-").tempdir();
         let base = base.expect("a temporary directory").keep();
         remove_at_end(&base);

@@ -6,11 +6,17 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Environment variable naming the directory whose `postgres` and `initdb` to use.
 pub const BIN_DIR_VARIABLE: &str = "ROWCAST_TEST_POSTGRES";
+
+/// Environment variable naming the directory with the programs of one major version, for tests of
+/// what only that version can: `ROWCAST_TEST_POSTGRES_18`. `cargo xtask test` sets one each.
+pub fn major_variable(major: u32) -> String {
+    format!("{BIN_DIR_VARIABLE}_{major}")
+}
 
 /// When this environment variable is set, a test that needs a server fails at once, with
 /// [`LEFT_OUT`], so that a machine without one can run the others and list these.
@@ -23,6 +29,9 @@ pub const LEFT_OUT: &str = "left out: needs a PostgreSQL server";
 #[derive(Debug, Clone)]
 pub(super) struct Install {
     bin: PathBuf,
+    /// Major version.
+    version: OnceLock<u32>,
+    template: OnceLock<PathBuf>,
     /// PostgreSQL refuses to run as root, so root hands it to somebody else.
     user: Option<(u32, u32)>,
 }
@@ -35,7 +44,29 @@ impl Install {
     pub(super) fn found() -> &'static Install {
         static FOUND: OnceLock<Install> = OnceLock::new();
         assert!(std::env::var_os(OFFLINE_VARIABLE).is_none(), "{LEFT_OUT}");
-        FOUND.get_or_init(|| Install { bin: bin_dir(), user: unprivileged() })
+        FOUND.get_or_init(|| Self::of(bin_dir()))
+    }
+
+    /// The programs of one major version.
+    ///
+    /// # Panics
+    /// When there are none, with how to get them.
+    pub(super) fn of_major(major: u32) -> &'static Install {
+        static KNOWN: Mutex<Vec<(u32, &'static Install)>> = Mutex::new(Vec::new());
+        assert!(std::env::var_os(OFFLINE_VARIABLE).is_none(), "{LEFT_OUT}");
+        let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, install)) = known.iter().find(|(of, _)| *of == major) {
+            return install;
+        }
+        let install: &'static Install = Box::leak(Box::new(Self::of(major_bin_dir(major))));
+        assert_eq!(install.version(), major, "{} holds another version", install.bin.display());
+        known.push((major, install));
+        install
+    }
+
+    fn of(bin: PathBuf) -> Self {
+        let user = unprivileged();
+        Self { bin, version: OnceLock::new(), template: OnceLock::new(), user }
     }
 
     /// The full path of a program beside `postgres`, else of the same name anywhere known.
@@ -70,8 +101,7 @@ impl Install {
 
     /// Major version.
     pub(super) fn version(&self) -> u32 {
-        static VERSION: OnceLock<u32> = OnceLock::new();
-        *VERSION.get_or_init(|| {
+        *self.version.get_or_init(|| {
             let said = succeed(self.command(self.postgres(), Path::new("/")).arg("--version"));
             // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"; "18beta1" exists, too.
             let number = said.split(") ").nth(1).unwrap_or_default();
@@ -83,8 +113,7 @@ impl Install {
     /// A directory that `initdb` has filled. Making one takes most of a second, so it is kept in the
     /// temporary directory and copied; the name holds the day, because those get swept.
     pub(super) fn template(&self) -> PathBuf {
-        static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-        TEMPLATE.get_or_init(|| self.make_template()).clone()
+        self.template.get_or_init(|| self.make_template()).clone()
     }
 
     fn make_template(&self) -> PathBuf {
@@ -126,14 +155,29 @@ pub(super) fn succeed(command: &mut Command) -> String {
     said
 }
 
+fn is_bin(dir: &Path) -> bool {
+    dir.join("postgres").is_file() && dir.join("initdb").is_file()
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os(variable)?);
+    assert!(is_bin(&dir), "{variable}={} holds no postgres and initdb", dir.display());
+    Some(dir)
+}
+
+fn major_bin_dir(major: u32) -> PathBuf {
+    let variable = major_variable(major);
+    let packaged = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    given(&variable).or_else(|| is_bin(&packaged).then_some(packaged)).unwrap_or_else(|| {
+        panic!(
+            "this test needs PostgreSQL {major}: run it with `cargo xtask test`, which fetches it, \
+             or set {variable} to a directory that holds its `postgres` and `initdb`"
+        )
+    })
+}
+
 fn bin_dir() -> PathBuf {
-    if let Some(dir) = std::env::var_os(BIN_DIR_VARIABLE) {
-        let dir = PathBuf::from(dir);
-        assert!(
-            dir.join("postgres").is_file() && dir.join("initdb").is_file(),
-            "{BIN_DIR_VARIABLE}={} holds no postgres and initdb",
-            dir.display()
-        );
+    if let Some(dir) = given(BIN_DIR_VARIABLE) {
         return dir;
     }
     let configured = || {
@@ -144,7 +188,7 @@ fn bin_dir() -> PathBuf {
         .into_iter()
         .chain(std::iter::once_with(configured).flatten())
         .chain(on_path())
-        .find(|dir| dir.join("postgres").is_file() && dir.join("initdb").is_file())
+        .find(|dir| is_bin(dir))
         .unwrap_or_else(|| {
             panic!(
                 "no PostgreSQL server found, and this test needs a real one. Install it \

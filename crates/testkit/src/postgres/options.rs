@@ -13,6 +13,8 @@ pub struct ServerOptions {
     pub password: Option<String>,
     /// When set, TCP connections may use TLS.
     pub tls: Option<ServerTls>,
+    /// Major version; the one under test when absent. For what only some versions can.
+    pub major: Option<u32>,
 }
 
 /// A server's certificate.
@@ -46,6 +48,11 @@ impl ServerOptions {
     pub fn with(settings: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self { settings: settings.iter().map(owned).collect(), ..Self::default() }
+    }
+
+    /// Defaults on this major version.
+    pub fn of_major(major: u32) -> Self {
+        Self { major: Some(major), ..Self::default() }
     }
 
     /// What goes at the end of `postgresql.conf`: there the last word on a setting wins.
