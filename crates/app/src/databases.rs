@@ -1,8 +1,10 @@
 //! The one place that knows which kinds of database there are.
 
 use crate::config::Secret;
+use crate::torture::{PostgresScratch, SqliteScratch};
 use rowcast_core::{Database, ServiceName};
 use rowcast_postgres::PostgresDatabase;
+use rowcast_torture::Scratch;
 use rowcast_sqlite::SqliteDatabase;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +42,24 @@ pub(crate) fn open(
         }
         _ => Err(WrongAddress::new("must be the address of a PostgreSQL or SQLite database")),
     }
+}
+
+/// A database to torture; nothing is connected yet. Paths are relative to `base`.
+pub(crate) fn scratch(
+    address: &Secret<String>,
+    base: &Path,
+) -> Result<Arc<dyn Scratch>, WrongAddress> {
+    let service = "scratch".parse().expect("a name that services may have");
+    open(&service, address, base)?;
+    let address = address.reveal();
+    Ok(match address.strip_prefix("sqlite:") {
+        Some(_) => {
+            let named = SqliteDatabase::from_url(service, address);
+            let named = named.map_err(|e| WrongAddress::new(e.to_string()))?;
+            Arc::new(SqliteScratch::new(&base.join(named.path())))
+        }
+        None => Arc::new(PostgresScratch::new(address)),
+    })
 }
 
 /// Whether an address names a file that is not there yet: one is made when it gets copies.

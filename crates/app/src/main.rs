@@ -22,6 +22,7 @@ mod subscribe;
 mod tail;
 mod time;
 mod token;
+mod torture;
 mod verify;
 mod wait;
 
@@ -79,6 +80,7 @@ async fn execute(cli: Cli, output: Output, bars: MultiProgress) -> Result<Exit, 
         Command::Reload => subscribe::reload(file, output).await,
         Command::Token => token::token(output),
         Command::Verify(args) => verify::verify(args, file, output, bars).await,
+        Command::Torture(args) => torture::torture(args, output).await,
         Command::Log(args) => log::log(args, file, output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -3,11 +3,13 @@
 
 mod check;
 mod connect;
+mod console;
 mod database;
 mod enums;
 mod sink;
 mod source;
 
 pub use connect::AddressError;
+pub use console::Console;
 pub use database::PostgresDatabase;
 pub use sink::PostgresSink;

@@ -4,6 +4,7 @@
 //! This room must never learn where changes go or come from: it sees `core` and SQLite.
 
 mod check;
+mod console;
 mod database;
 mod file;
 mod sink;
@@ -12,4 +13,5 @@ mod table;
 mod types;
 mod view;
 
+pub use console::Console;
 pub use database::{SqliteDatabase, UrlError};
