@@ -8,6 +8,7 @@ mod run;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,6 +29,8 @@ enum Chore {
     Test(test::Options),
     /// Measures Rowcast beside PostgreSQL's own logical replication, on servers of its own
     Bench(bench::Options),
+    /// Makes random trouble between servers of its own, for minutes, and judges the copies
+    Torture(torture::Options),
     /// Looks for what no compiler sees: sizes, rooms, links, words
     Tidy,
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Chore::Check => check::check(),
         Chore::Test(options) => test::test(&options),
         Chore::Bench(options) => bench::bench(&options),
+        Chore::Torture(options) => torture::torture(&options),
         Chore::Tidy => tidy::tidy(),
     };
     match done {

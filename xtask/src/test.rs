@@ -2,7 +2,7 @@
 
 use crate::outcome::{Outcome, follow};
 use crate::run::{cargo, must};
-use crate::{fetch, tools};
+use crate::{fetch, tools, torture};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rowcast_testkit::postgres::{BIN_DIR_VARIABLE, OFFLINE_VARIABLE, major_variable};
@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// Which PostgreSQL: `installed`, a major version, or `all` of them
     #[arg(long, value_name = "VERSION", default_value = "installed")]
     postgres: Servers,
+    /// Everything: the installed PostgreSQL, every other version, and ten minutes of torture
+    #[arg(long, conflicts_with_all = ["postgres", "offline"])]
+    long: bool,
     /// Leave out the tests that need a server, and list them
     #[arg(long, conflicts_with = "postgres")]
     offline: bool,
@@ -53,16 +56,10 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let mut sum = Outcome::default();
     match &options.postgres {
         Servers::Installed => sum += run(options, &everything(options), None)?,
-        Servers::Fetched(versions) => {
-            let packages = needing_postgres()?;
-            for major in versions {
-                let bin = fetch::postgres(*major)?;
-                eprintln!("\nPostgreSQL {major}");
-                let outcome = run(options, &packages, Some(&bin))?;
-                eprintln!("PostgreSQL {major}: {outcome}");
-                sum += outcome;
-            }
-        }
+        Servers::Fetched(versions) => sum += on_versions(options, versions)?,
+    }
+    if options.long {
+        sum += on_versions(options, &fetch::versions().collect::<Vec<_>>())?;
     }
     if !sum.left_out.is_empty() {
         println!("\nleft out, because they need a server:");
@@ -71,10 +68,25 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         }
     }
     println!("\n{sum}");
+    // After the sum, so that a defect that chance finds hides no test's outcome.
+    let tortured = options.long.then(|| torture::torture(&torture::Options::long()));
     if !sum.is_good() {
         bail!("tests failed");
     }
-    Ok(())
+    tortured.unwrap_or(Ok(()))
+}
+
+/// The tests that start servers, on fetched versions.
+fn on_versions(options: &Options, versions: &[u32]) -> Result<Outcome> {
+    let (packages, mut sum) = (needing_postgres()?, Outcome::default());
+    for major in versions {
+        let bin = fetch::postgres(*major)?;
+        eprintln!("\nPostgreSQL {major}");
+        let outcome = run(options, &packages, Some(&bin))?;
+        eprintln!("PostgreSQL {major}: {outcome}");
+        sum += outcome;
+    }
+    Ok(sum)
 }
 
 /// The whole workspace, unless the caller chose packages.

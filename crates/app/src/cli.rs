@@ -2,6 +2,7 @@
 
 use crate::config::Secret;
 use crate::paint::ColorChoice;
+use crate::torture;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use rowcast_core::{Begin, EntityName, EntityRef, Point, RouteId, ServiceName};
@@ -85,7 +86,7 @@ pub(crate) enum Command {
     /// Compare copies with their source while both go on, row by row, and mend what differs.
     Verify(Verify),
     /// Make random trouble between two scratch databases, and judge the copies afterwards.
-    Torture(Torture),
+    Torture(torture::Arguments),
     /// Look at the event log.
     #[command(subcommand)]
     Log(Log),
@@ -116,30 +117,6 @@ pub(crate) struct Init {
     /// The database that gets the copies.
     #[arg(long, value_name = "URL", requires = "from", value_parser = secret)]
     pub(crate) to: Option<Secret<String>>,
-}
-
-/// Which scratch databases to torture, and how.
-#[derive(Debug, Args)]
-pub(crate) struct Torture {
-    /// The database that publishes: postgres://… or sqlite:… It must hold no tables of yours.
-    #[arg(long, value_name = "URL", env = "ROWCAST_TORTURE_FROM", hide_env_values = true, value_parser = secret)]
-    pub(crate) from: Secret<String>,
-    /// The database that gets the copies. It must hold no tables of yours.
-    #[arg(long, value_name = "URL", env = "ROWCAST_TORTURE_TO", hide_env_values = true, value_parser = secret)]
-    pub(crate) to: Secret<String>,
-    /// Chooses every move; printed when it is chosen by chance.
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// How long to make trouble.
-    #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = duration)]
-    pub(crate) time: Duration,
-    /// Longest to wait for the copies to become right afterwards, each time.
-    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
-    pub(crate) patience: Duration,
-    /// Keep the configuration, the event log, the program's output and the journal in this directory.
-    /// They are kept in any case when the verdict is bad.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) keep: Option<PathBuf>,
 }
 
 /// What `check` may do.
@@ -475,11 +452,11 @@ pub(crate) enum Log {
 }
 
 /// Addresses may hold passwords.
-fn secret(text: &str) -> Result<Secret<String>, Infallible> {
+pub(crate) fn secret(text: &str) -> Result<Secret<String>, Infallible> {
     Ok(Secret::new(text.to_string()))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and a unit: 500ms, 5s, 2m, 1h".to_string();
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;

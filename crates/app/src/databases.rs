@@ -4,8 +4,8 @@ use crate::config::Secret;
 use crate::torture::{PostgresScratch, SqliteScratch};
 use rowcast_core::{Database, ServiceName};
 use rowcast_postgres::PostgresDatabase;
-use rowcast_torture::Scratch;
 use rowcast_sqlite::SqliteDatabase;
+use rowcast_torture::Scratch;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,21 +1,49 @@
 //! `rowcast torture`: random trouble between two scratch databases.
 
 use crate::cli;
+use crate::config::Secret;
 use crate::databases::{self, WrongAddress};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use async_trait::async_trait;
+use clap::Args;
 use rowcast_torture::{Console, Dialect, Options, Scratch, TextRows, TortureError, Verdict};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-pub(crate) async fn torture(args: cli::Torture, output: Output) -> Result<Exit, Failure> {
+/// Which scratch databases to torture, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The database that publishes: postgres://… or sqlite:… It must hold no tables of yours.
+    #[arg(long, value_name = "URL", env = "ROWCAST_TORTURE_FROM", hide_env_values = true, value_parser = cli::secret)]
+    pub(crate) from: Secret<String>,
+    /// The database that gets the copies. It must hold no tables of yours.
+    #[arg(long, value_name = "URL", env = "ROWCAST_TORTURE_TO", hide_env_values = true, value_parser = cli::secret)]
+    pub(crate) to: Secret<String>,
+    /// Chooses every move; printed when it is chosen by chance.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How long to make trouble.
+    #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = cli::duration)]
+    pub(crate) time: Duration,
+    /// Longest to wait for the copies to become right afterwards, each time.
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = cli::duration)]
+    pub(crate) patience: Duration,
+    /// Keep the configuration, the event log, the program's output and the journal in this directory.
+    /// They are kept in any case when the verdict is bad.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+pub(crate) async fn torture(args: Arguments, output: Output) -> Result<Exit, Failure> {
     let here = std::env::current_dir();
     let here = here.map_err(|e| Failure::new("there is no current directory", "").because(&e))?;
     let wrong = |e: WrongAddress| Failure::usage(e.message, e.help);
     let from = databases::scratch(&args.from, &here).map_err(wrong)?;
     let to = databases::scratch(&args.to, &here).map_err(wrong)?;
     let program = std::env::current_exe();
-    let program = program.map_err(|e| Failure::new("rowcast cannot find itself", "").because(&e))?;
+    let program =
+        program.map_err(|e| Failure::new("rowcast cannot find itself", "").because(&e))?;
     let seed = args.seed.unwrap_or_else(rand::random);
     let (dir, temporary) = directory(args.keep)?;
     let options =

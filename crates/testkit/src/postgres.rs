@@ -74,7 +74,11 @@ impl Server {
     }
 
     fn prepare(options: &ServerOptions) -> Self {
-        let install = options.major.map_or_else(Install::found, Install::of_major);
+        let install = match (&options.programs, options.major) {
+            (Some(programs), _) => Install::at(programs),
+            (None, Some(major)) => Install::of_major(major),
+            (None, None) => Install::found(),
+        };
         let base = tempfile::Builder::new().prefix("rowcast-pg-").tempdir();
         let base = base.expect("a temporary directory").keep();
         remove_at_end(&base);

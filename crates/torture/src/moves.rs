@@ -204,7 +204,11 @@ fn partition(table: &Table, random: &mut StdRng) -> Vec<Step> {
         }
         _ => {
             let identity = format!("ALTER TABLE {part} REPLICA IDENTITY");
-            vec![sql(format!("{identity} FULL")), moment(random), sql(format!("{identity} DEFAULT"))]
+            vec![
+                sql(format!("{identity} FULL")),
+                moment(random),
+                sql(format!("{identity} DEFAULT")),
+            ]
         }
     }
 }
@@ -270,6 +274,8 @@ pub(crate) fn meddling(dialect: Dialect, table: &Table, random: &mut StdRng) -> 
 
 /// Ends every session of Rowcast's in a database.
 pub(crate) fn cut_off() -> Step {
-    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
-         AND application_name LIKE 'rowcast%' AND pid <> pg_backend_pid()")
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name LIKE 'rowcast%' AND pid <> pg_backend_pid()",
+    )
 }

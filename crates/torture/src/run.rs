@@ -403,4 +403,3 @@ const LEFTOVERS: &[(Dialect, &str)] = &[
             AND (name LIKE 'torture\\_%' ESCAPE '\\' OR name LIKE '\\_rowcast\\_%' ESCAPE '\\')",
     ),
 ];
-

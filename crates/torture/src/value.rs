@@ -54,7 +54,9 @@ pub(crate) fn literal(kind: &str, moods: &[String], random: &mut StdRng) -> Stri
         "NUMERIC" => format!("{number}.5"),
         "boolean" => (number % 2 == 0).to_string(),
         "timestamp with time zone" if number % 13 == 0 => "'infinity'".into(),
-        "timestamp with time zone" => format!("'2020-01-01 00:00:00.25+02'::timestamptz + interval '{number} min'"),
+        "timestamp with time zone" => {
+            format!("'2020-01-01 00:00:00.25+02'::timestamptz + interval '{number} min'")
+        }
         "date" => format!("'2001-02-03'::date + {}", number % 30_000),
         "uuid" => format!("'a0eebc99-9c0b-4ef8-bb6d-{:012x}'", wide % (1 << 48)),
         "jsonb" => format!("'{{\"n\": {number}, \"t\": [\"{wide:x}\", null]}}'"),
@@ -64,7 +66,9 @@ pub(crate) fn literal(kind: &str, moods: &[String], random: &mut StdRng) -> Stri
         "\"char\"" => format!("'{}'", char::from(b'a' + (wide % 26) as u8)),
         "double precision" if number % 17 == 0 => "'NaN'".into(),
         "double precision" | "REAL" => format!("{number}.25e3"),
-        "public.torture_mood" => format!("'{}'", moods[number.unsigned_abs() as usize % moods.len()]),
+        "public.torture_mood" => {
+            format!("'{}'", moods[number.unsigned_abs() as usize % moods.len()])
+        }
         "public.torture_short" => format!("'s{}'", wide % 10_000),
         "name" | "character varying(80)" => format!("'n {wide:x} ö'"),
         // Long enough, and hard enough to compress, to be stored apart from its row.

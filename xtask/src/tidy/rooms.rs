@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crates/connect/sqlite/", &["rowcast-core"]),
     ("crates/engine/", &["rowcast-core"]),
     ("crates/server/", &["rowcast-core", "rowcast-engine"]),
+    ("crates/torture/", &[]),
     ("crates/testkit/", &["rowcast-core"]),
     ("xtask/", &["rowcast-testkit"]),
 ];

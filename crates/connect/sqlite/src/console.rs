@@ -1,7 +1,7 @@
 //! A connection for statements that a person could have typed: what torture and examples use.
 
-use rusqlite::types::ValueRef;
 use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -52,15 +52,21 @@ impl Install {
     /// # Panics
     /// When there are none, with how to get them.
     pub(super) fn of_major(major: u32) -> &'static Install {
-        static KNOWN: Mutex<Vec<(u32, &'static Install)>> = Mutex::new(Vec::new());
+        let install = Self::at(&major_bin_dir(major));
+        assert_eq!(install.version(), major, "{} holds another version", install.bin.display());
+        install
+    }
+
+    /// The programs in a directory.
+    pub(super) fn at(bin: &Path) -> &'static Install {
+        static KNOWN: Mutex<Vec<&'static Install>> = Mutex::new(Vec::new());
         assert!(std::env::var_os(OFFLINE_VARIABLE).is_none(), "{LEFT_OUT}");
         let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, install)) = known.iter().find(|(of, _)| *of == major) {
+        if let Some(install) = known.iter().find(|install| install.bin == bin) {
             return install;
         }
-        let install: &'static Install = Box::leak(Box::new(Self::of(major_bin_dir(major))));
-        assert_eq!(install.version(), major, "{} holds another version", install.bin.display());
-        known.push((major, install));
+        let install: &'static Install = Box::leak(Box::new(Self::of(bin.into())));
+        known.push(install);
         install
     }
 

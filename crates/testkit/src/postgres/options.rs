@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 
 /// How a server is set up. The default suits most tests: logical replication on, no fsync, little
 /// memory, everybody trusted.
@@ -15,6 +16,8 @@ pub struct ServerOptions {
     pub tls: Option<ServerTls>,
     /// Major version; the one under test when absent. For what only some versions can.
     pub major: Option<u32>,
+    /// The directory with `postgres` and `initdb`; wins over `major`.
+    pub programs: Option<PathBuf>,
 }
 
 /// A server's certificate.

@@ -97,8 +97,7 @@ impl Run<'_> {
 
     async fn judge(&mut self) -> Result<Judged, TortureError> {
         let verified = self.verify(&[]).await?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&verified.stdout).unwrap_or_default();
+        let answer: serde_json::Value = serde_json::from_str(&verified.stdout).unwrap_or_default();
         self.journal.say(&format!("verify → {:?}\n{}", verified.code, verified.stdout));
         let parked = answer.to_string().contains("\"parked\":true")
             || answer["routes"][0]["parked"].as_u64().is_some_and(|keys| keys > 0);
