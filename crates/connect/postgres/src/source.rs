@@ -11,6 +11,7 @@ mod cursor;
 mod expression;
 mod flow;
 mod kinds;
+mod leaves;
 mod pgoutput;
 pub(crate) mod prepare;
 pub(crate) mod publication;
@@ -23,6 +24,7 @@ mod snapshot;
 pub(crate) mod trouble;
 pub(crate) mod view;
 pub(crate) mod wire;
+mod withdraw;
 
 use crate::connect::Address;
 use async_trait::async_trait;

@@ -12,6 +12,8 @@ mod history;
 mod login;
 #[path = "source/masks.rs"]
 mod masks;
+#[path = "source/partitions.rs"]
+mod partitions;
 #[path = "source/readiness.rs"]
 mod readiness;
 #[path = "source/retained.rs"]

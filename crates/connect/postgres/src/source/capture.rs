@@ -4,6 +4,7 @@
 
 pub(crate) mod backlog;
 mod outlet;
+mod partitions;
 mod pulse;
 mod tables;
 
@@ -159,6 +160,10 @@ struct Capture<'a> {
     progress: Vec<Snapshot>,
     /// What the catalog said of all tables when they were looked at last.
     looked: Option<String>,
+    /// Every transaction with a lower number had ended when the catalog last said the same.
+    horizon: u64,
+    /// The partitioned table that the stream spoke of just now: a partition of it comes next.
+    spoken: Option<usize>,
     last_read: usize,
     gathering: Option<Instant>,
     moved: Option<Instant>,
@@ -187,6 +192,8 @@ impl<'a> Capture<'a> {
             words: prepared.words,
             progress,
             looked: None,
+            horizon: 0,
+            spoken: None,
             last_read: 0,
             gathering: None,
             moved: None,

@@ -2,6 +2,7 @@
 //! trips.
 
 use super::kinds;
+use super::leaves::{self, Leaves};
 use super::wire::{Rows, Wire, WireError};
 use rowcast_core::Kind;
 use std::collections::HashMap;
@@ -63,6 +64,8 @@ pub(crate) struct Table {
     pub(crate) owner: String,
     pub(crate) columns: Vec<TableColumn>,
     pub(crate) indexes: Vec<Index>,
+    /// Its partitions, down to those that have rows.
+    pub(crate) leaves: Leaves,
 }
 
 impl Table {
@@ -100,8 +103,10 @@ pub(crate) fn literal(text: &str) -> String {
 
 /// [`Table::file`] in a query that has `pg_class c`. A partitioned root has only its partitions' files.
 pub(crate) const FILE: &str = "CASE WHEN c.relkind = 'p' THEN coalesce((\
-     SELECT sum(l.relfilenode::bigint) FROM pg_partition_tree(c.oid) t \
-     JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf), 0)::bigint ELSE c.relfilenode::bigint END";
+     WITH RECURSIVE t (oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM t \
+       JOIN pg_inherits i ON i.inhparent = t.oid AND NOT i.inhdetachpending) \
+     SELECT sum(l.relfilenode::bigint) FROM t JOIN pg_class l ON l.oid = t.oid \
+     WHERE l.relkind <> 'p'), 0)::bigint ELSE c.relfilenode::bigint END";
 
 /// The same at this moment, whatever snapshot the transaction has.
 pub(crate) async fn file_now(wire: &mut Wire, oid: u32) -> Result<i64, WireError> {
@@ -174,6 +179,7 @@ pub(crate) async fn tables(wire: &mut Wire, which: Which<'_>) -> Result<Vec<Tabl
         table.columns = columns.remove(&table.oid).unwrap_or_default().iter().map(column).collect();
         table.indexes = indexes(&keys.remove(&table.oid).unwrap_or_default());
     }
+    leaves::fill(wire, &mut tables).await?;
     Ok(tables)
 }
 
@@ -218,6 +224,7 @@ fn table(row: &Row) -> Table {
         file: number(row, 13),
         columns: vec![],
         indexes: vec![],
+        leaves: Leaves::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! not be any more. A masked key is sealed: what the log holds of it is no clear value.
 
 use super::catalog::{Table, TableColumn};
+use super::leaves::Noted;
 use super::shape::Shape;
 use bytes::Bytes;
 use rowcast_core::{MaskKey, Publish, Row, RowWriter, Snapshot, Value};
@@ -32,6 +33,8 @@ pub(crate) struct Made {
     /// [`Table::file`].
     file: i64,
     columns: Vec<MadeColumn>,
+    /// Of a partitioned table; `None` when an earlier Rowcast wrote the note, too.
+    leaves: Option<Noted>,
 }
 
 /// A column as the catalog had it.
@@ -50,12 +53,18 @@ impl Made {
             changed: c.changed,
             name: c.name.clone(),
         };
-        Self { file: table.file, columns: plain.map(column).collect() }
+        let leaves = (table.kind == 'p').then(|| table.leaves.noted());
+        Self { file: table.file, columns: plain.map(column).collect(), leaves }
     }
 
     /// [`Table::file`].
     pub(crate) fn file(&self) -> i64 {
         self.file
+    }
+
+    /// What a partitioned table's partitions were.
+    pub(crate) fn leaves(&self) -> Option<&Noted> {
+        self.leaves.as_ref()
     }
 
     /// Whether the log's rows have the values that the column has in the table now, those that the
@@ -103,7 +112,8 @@ impl Made {
             }
             _ => None,
         };
-        Some(Self { file, columns: columns.chunks(3).map(column).collect::<Option<_>>()? })
+        let columns = columns.chunks(3).map(column).collect::<Option<_>>()?;
+        Some(Self { file, columns, leaves: None })
     }
 }
 
@@ -145,6 +155,9 @@ impl Cursor {
         if let Some(made) = &self.made {
             row.push(Value::Blob(&made.write()));
         }
+        if let Some(leaves) = self.made.as_ref().and_then(Made::leaves) {
+            row.push(Value::Blob(&leaves.write()));
+        }
         bytes.into()
     }
 
@@ -162,6 +175,10 @@ impl Cursor {
             [Value::Blob(masks)] => (pairs(names(masks)?), None),
             [Value::Blob(masks), Value::Blob(made)] => {
                 (pairs(names(masks)?), Some(Made::read(made)?))
+            }
+            [Value::Blob(masks), Value::Blob(made), Value::Blob(leaves)] => {
+                let made = Made { leaves: Some(Noted::read(leaves)?), ..Made::read(made)? };
+                (pairs(names(masks)?), Some(made))
             }
             _ => return None,
         };
@@ -188,6 +205,12 @@ impl Cursor {
         self.oid == table.oid
             && self.has_key_of(shape)
             && columns.all(|c| published(&c.name) && masked_alike(&c.name) && knows(&c.name))
+    }
+
+    /// The note of rows that are not to be believed: they serve no table.
+    pub(crate) fn outdated() -> Self {
+        let (key, after) = (Vec::new(), Vec::new());
+        Self { oid: 0, fields: None, masks: Vec::new(), key, after, made: None }
     }
 
     /// Whether rows are told apart by the same columns as when they were read.
@@ -262,6 +285,7 @@ fn names(row: &[u8]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::leaves::LeafNote;
 
     #[test]
     fn a_cursor_reads_back_and_garbage_does_not() {
@@ -274,6 +298,10 @@ mod tests {
             made: Some(Made {
                 file: 1 << 40,
                 columns: vec![MadeColumn { number: 1, changed: u32::MAX, name: "ü".into() }],
+                leaves: Some(Noted {
+                    horizon: 1 << 33,
+                    list: vec![LeafNote { oid: 7, file: 8, attached: i64::MIN }],
+                }),
             }),
         };
         let early = Cursor { made: None, ..cursor.clone() };

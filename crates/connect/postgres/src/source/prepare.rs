@@ -4,12 +4,14 @@
 use super::capture::backlog;
 use super::catalog::{self, Table, Which};
 use super::cursor::{Cursor, news};
+use super::leaves;
 use super::publication::{self, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
 use super::snapshot::{self, Snapshotting};
 use super::trouble::Trouble;
 use super::wire::{Purpose, Wire};
+use super::withdraw;
 use crate::connect::Address;
 use rowcast_core::{
     Epoch, Point, Position, Publish, Resume, Snapshot, SourceError, SourceSpec, Start, parse_path,
@@ -56,7 +58,8 @@ struct Known<'a> {
     name: &'a str,
     server: &'a Server,
     snapshots: &'a [Snapshot],
-    /// Oids of tables whose changes the server was not told to stream, so some may be missing.
+    /// Oids of tables whose changes the server was not told to stream, or that got rows and lost
+    /// rows together with partitions, so some may be missing.
     unseen: Vec<u32>,
 }
 
@@ -70,16 +73,18 @@ pub(crate) fn place(publish: &Publish) -> Result<(String, String), String> {
     }
 }
 
-/// What has to be said of entities that are complete and will not be read again.
+/// What has to be said of entities that are complete and will not be read again. Of `unseen` tables
+/// nothing is said.
 pub(super) fn words(
     entities: &[Publish],
-    tables: &[Table],
-    shapes: &[Shape],
+    (tables, shapes): (&[Table], &[Shape]),
     known: &[Snapshot],
+    unseen: &[u32],
 ) -> Vec<Snapshot> {
     let word = |(i, publish): (usize, &Publish)| {
         let known = known.iter().find(|s| s.entity == publish.entity && s.done)?;
-        let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i], publish);
+        let serves = Cursor::read(&known.cursor)?.serves(&tables[i], &shapes[i], publish)
+            && !unseen.contains(&tables[i].oid);
         serves.then(|| news(known, &tables[i], publish)).flatten()
     };
     entities.iter().enumerate().filter_map(word).collect()
@@ -101,7 +106,10 @@ impl Prepare<'_> {
         let mut sql = self.connect(Purpose::Sql).await?;
         let mut stream = self.connect(Purpose::Replication).await?;
         let server = self.server(&mut sql, &mut stream).await?;
-        let (mut tables, mut shapes) = self.tables(&mut sql).await?;
+        let (mut tables, mut shapes) = match self.tables(&mut sql).await {
+            Ok(found) => found,
+            Err(error) => return Err(withdraw::harmful(&mut sql, self.spec, error).await),
+        };
         let found = publication::ensure(&mut sql, &name, &tables, self.trouble).await?;
         let slot = Slot::find(&mut sql, &name).await;
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
@@ -141,9 +149,11 @@ impl Prepare<'_> {
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
         let unseen = tables.iter().map(|t| t.oid);
         let unseen = unseen.filter(|oid| found.as_ref().is_none_or(|p| !p.holds(*oid))).collect();
-        let known = Known { name: &name, server: &server, snapshots, unseen };
-        let snapshot = self.snapshot(&known, &mut tables, &mut shapes, made).await?;
-        let words = words(&self.spec.entities, &tables, &shapes, snapshots);
+        let mut known = Known { name: &name, server: &server, snapshots, unseen };
+        self.doubt(&mut sql, &tables, &mut known).await?;
+        let snapshot =
+            self.snapshot(&mut sql, &mut known, (&mut tables, &mut shapes), made).await?;
+        let words = words(&self.spec.entities, (&tables, &shapes), snapshots, &known.unseen);
         let settled = resume.is_some() && snapshot.is_none();
         let backlog = self.peeks && settled && backlog::is_deep(&mut sql, position.point).await;
         if !backlog {
@@ -354,16 +364,16 @@ impl Prepare<'_> {
     /// came meanwhile has values that only the snapshot knows.
     async fn snapshot(
         &self,
-        known: &Known<'_>,
-        tables: &mut Vec<Table>,
-        shapes: &mut Vec<Shape>,
+        sql: &mut Wire,
+        known: &mut Known<'_>,
+        (tables, shapes): (&mut Vec<Table>, &mut Vec<Shape>),
         made: Option<Exported>,
     ) -> Result<Option<Snapshotting>, SourceError> {
         let entities = &self.spec.entities;
-        let todo = |tables: &[Table], shapes: &[Shape]| {
+        let todo = |tables: &[Table], shapes: &[Shape], known: &Known<'_>| {
             snapshot::todo(entities, (tables, shapes), known.snapshots, &known.unseen)
         };
-        if todo(tables, shapes).is_empty() {
+        if todo(tables, shapes, known).is_empty() {
             return Ok(None);
         }
         let mut beside = None;
@@ -383,10 +393,25 @@ impl Prepare<'_> {
         if !tables.iter().map(|t| t.oid).eq(before) {
             return Err(self.trouble.lost("a table was made anew while capture began"));
         }
-        let todo = todo(tables, shapes);
+        // What is noted of partitions is what the snapshot shows, so it is that which has to be judged.
+        self.doubt(sql, tables, known).await?;
+        let todo = todo(tables, shapes, known);
         let snapshot = Snapshotting::open(self, view, todo, &made).await?;
         drop(beside);
         Ok(Some(snapshot))
+    }
+
+    /// Adds to `unseen` the tables that partitions brought rows, or took rows from.
+    async fn doubt(
+        &self,
+        sql: &mut Wire,
+        tables: &[Table],
+        known: &mut Known<'_>,
+    ) -> Result<(), SourceError> {
+        let doubted = leaves::doubted(sql, &self.spec.entities, tables, known.snapshots).await;
+        let doubted = doubted.map_err(|e| self.trouble.wire("its partitions cannot be seen", e))?;
+        known.unseen.extend(doubted);
+        Ok(())
     }
 
     pub(super) async fn begin_stream(

@@ -44,7 +44,7 @@ impl Question<'_> {
         if !self.asks() {
             return Ok((self.table.clone(), vec![]));
         }
-        self.until_visible(sql).await?;
+        until_visible(sql, self.xid, self.trouble).await?;
         let wrong = |e| self.trouble.wire("its tables cannot be read", e);
         let found = catalog::tables(sql, Which::Oids(&[self.relation.oid])).await.map_err(wrong)?;
         // A table that is gone by now: what we know of it has to do.
@@ -56,24 +56,28 @@ impl Question<'_> {
         };
         Ok((table, names))
     }
+}
 
-    /// Waits until the catalog may show what this transaction did. A commit is in the stream before
-    /// others see it, so the catalog can be behind the stream as well as ahead of it. One that waits
-    /// for a standby is not waited for long: what is missed then is only the value that a new column
-    /// has in rows which were there before it.
-    async fn until_visible(&self, sql: &mut Wire) -> Result<(), SourceError> {
-        let began = Instant::now();
-        while began.elapsed() < VISIBLE_WITHIN {
-            let rows = sql.query("SELECT pg_current_snapshot()").await;
-            let rows = rows.map_err(|e| self.trouble.wire("its tables cannot be read", e))?;
-            let snapshot = rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default();
-            if shows(snapshot, self.xid) {
-                break;
-            }
-            tokio::time::sleep(ASK_EVERY).await;
+/// Waits until the catalog may show what a transaction did. A commit is in the stream before others
+/// see it, so the catalog can be behind the stream as well as ahead of it. One that waits for a
+/// standby is not waited for long: what is missed then is only the value that a new column has in rows
+/// which were there before it, and a partition is taken for one that is gone.
+pub(crate) async fn until_visible(
+    sql: &mut Wire,
+    xid: u32,
+    trouble: &Trouble,
+) -> Result<(), SourceError> {
+    let began = Instant::now();
+    while began.elapsed() < VISIBLE_WITHIN {
+        let rows = sql.query("SELECT pg_current_snapshot()").await;
+        let rows = rows.map_err(|e| trouble.wire("its tables cannot be read", e))?;
+        let snapshot = rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default();
+        if shows(snapshot, xid) {
+            break;
         }
-        Ok(())
+        tokio::time::sleep(ASK_EVERY).await;
     }
+    Ok(())
 }
 
 /// Whether a snapshot, written `xmin:xmax:running,running`, shows what a transaction did. Stream and

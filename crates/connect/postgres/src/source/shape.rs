@@ -2,6 +2,7 @@
 
 use super::catalog::{Table, TableColumn};
 use super::expression::reads;
+use super::leaves;
 use super::pgoutput::Relation;
 use rowcast_core::{Column, Fix, Generated, Kind, Masker, Publish, Schema, SchemaId, quote};
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl Unfit {
 pub(crate) fn of_table(table: &Table, publish: &Publish) -> Result<Shape, Unfit> {
     fits(table)?;
     let key = key_names(table)?;
+    leaves::fit(table, &key)?;
     let sent: Vec<_> = table.columns.iter().filter(|c| c.generated.is_none()).collect();
     shape(table, publish, &sent, &key)
 }

@@ -6,6 +6,7 @@ use super::{
     PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
 };
 use crate::source::catalog::{FILE, literal};
+use crate::source::leaves;
 use crate::source::prepare::place;
 use crate::source::publication::slot_name;
 use crate::source::wire::{Wire, WireError};
@@ -123,7 +124,9 @@ impl Capture<'_> {
                     );
                     return Err(Stop::Again);
                 }
-                if self.looked.as_ref() != Some(&beat.tables) {
+                if self.looked.as_ref() == Some(&beat.tables) {
+                    self.horizon = beat.horizon;
+                } else {
                     match self.look().await {
                         Ok(true) => self.looked = Some(beat.tables),
                         Ok(false) => {}
@@ -149,6 +152,8 @@ struct Beat {
     tables: String,
     /// All tables that are there are in the publication.
     streamed: bool,
+    /// Every transaction with a lower number had ended.
+    horizon: u64,
 }
 
 /// What is asked with every beat.
@@ -162,19 +167,21 @@ fn question(spec: &SourceSpec) -> String {
                 (SELECT sum(a.xmin::text::bigint) FROM pg_attribute a \
                   WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns, \
                 (SELECT sum(i.indexrelid::bigint) FROM pg_index i \
-                  WHERE i.indrelid = c.oid AND i.indisunique) AS keys, \
+                  WHERE i.indrelid = c.oid AND i.indisunique) AS keys, {} AS leaves, \
                 EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {} AND (p.puballtables OR \
                   EXISTS (SELECT FROM pg_publication_rel r \
                           WHERE r.prpubid = p.oid AND r.prrelid = c.oid))) AS streamed \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE (n.nspname, c.relname) IN (VALUES {})",
+        leaves::fingerprint(),
         literal(&slot_name(&spec.service)),
         places.collect::<Vec<_>>().join(",")
     );
     format!(
         "SELECT pg_current_wal_insert_lsn(), string_agg(concat_ws(' ', t.oid, t.file, \
-         t.relreplident, t.columns, t.keys), ',' ORDER BY t.oid), coalesce(bool_and(t.streamed), \
-         true) FROM ({tables}) t"
+         t.relreplident, t.columns, t.keys, t.leaves), ',' ORDER BY t.oid), \
+         coalesce(bool_and(t.streamed), true), pg_snapshot_xmin(pg_current_snapshot()) \
+         FROM ({tables}) t"
     )
 }
 
@@ -183,10 +190,11 @@ async fn beat(wire: &mut Wire, question: &str, wal: u64) -> Result<Beat, WireErr
     let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
     let now = lsn(&text(0));
     let (tables, streamed) = (text(1), text(2) == "t");
+    let horizon = text(3).parse().unwrap_or_default();
     if now.saturating_sub(wal) < HEARTBEAT_BYTES {
-        return Ok(Beat { wal, tables, streamed });
+        return Ok(Beat { wal, tables, streamed, horizon });
     }
-    Ok(Beat { wal: emit(wire).await?, tables, streamed })
+    Ok(Beat { wal: emit(wire).await?, tables, streamed, horizon })
 }
 
 /// Writes a message of ours into the server's log; the place after it. Nobody has to wait for a

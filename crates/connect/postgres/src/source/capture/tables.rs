@@ -11,21 +11,30 @@ use crate::source::prepare::{Prepare, words};
 use crate::source::reshape;
 use crate::source::shape::{self, Shape};
 use crate::source::trouble::Trouble;
-use rowcast_core::{Diagnose, Remedy, SourceError};
+use crate::source::withdraw;
+use rowcast_core::{Diagnose, Remedy, Snapshot, SourceError};
 
 impl Capture<'_> {
     /// The stream speaks of a relation.
     pub(super) async fn relation(&mut self, relation: Relation) -> Result<(), Stop> {
         let entities: Vec<usize> =
             (0..self.tables.len()).filter(|i| self.tables[*i].oid == relation.oid).collect();
+        if let Some(root) = self.spoken.take()
+            && entities.is_empty()
+        {
+            self.partition(root, &relation).await?;
+        }
         if let Some(&first) = entities.first() {
             let table = &self.tables[first];
+            self.spoken = (table.kind == 'p').then_some(first);
             let moved = (&relation.namespace, &relation.name) != (&table.schema, &table.name);
             let known = reshape::Question {
                 trouble: &self.flow.trouble,
                 relation: &relation,
                 table,
-                again: moved || self.flow.relations.contains_key(&relation.oid),
+                // A partitioned table is spoken of before each of its partitions.
+                again: moved
+                    || table.kind != 'p' && self.flow.relations.contains_key(&relation.oid),
                 xid: self.flow.xid,
             };
             let asks = known.asks();
@@ -71,7 +80,10 @@ impl Capture<'_> {
         };
         let (tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.remedy() != Remedy::Retry => return Err(error.into()),
+            Ok(Err(error)) if error.remedy() != Remedy::Retry => {
+                let sql = self.task.sql(&mut self.sql).await?;
+                return Err(withdraw::harmful(sql, &self.task.spec, error).await.into());
+            }
             // The stream tells when the server is gone.
             Ok(Err(_)) | Err(_) => {
                 self.sql = None;
@@ -89,10 +101,16 @@ impl Capture<'_> {
                 );
                 return Err(Stop::Again);
             }
+            if !self.knows_leaves(i, table).await? {
+                return Ok(false);
+            }
         }
         let entities = &self.task.spec.entities;
         if self.words.is_empty() {
-            self.words = words(entities, &tables, &shapes, &self.progress);
+            self.words = words(entities, (&tables, &shapes), &self.progress, &[]);
+        }
+        for (known, table) in self.tables.iter_mut().zip(tables) {
+            known.leaves = table.leaves;
         }
         Ok(true)
     }
@@ -100,12 +118,17 @@ impl Capture<'_> {
     /// Whether the rows of an entity that the log has, or is about to get, do for its table.
     fn knows(&self, entity: usize, table: &Table, shape: &Shape) -> bool {
         let publish = &self.task.spec.entities[entity];
+        let cursor = self.note(entity).and_then(|s| Cursor::read(&s.cursor));
+        cursor.is_none_or(|c| c.serves(table, shape, publish))
+    }
+
+    /// What the log says of an entity, or is about to say.
+    pub(super) fn note(&self, entity: usize) -> Option<&Snapshot> {
+        let publish = &self.task.spec.entities[entity];
         let snapshot = self.flow.snapshot.as_ref();
         let promised = snapshot.into_iter().flat_map(|s| s.replaced.iter().map(|(_, word)| word));
         let mut notes = promised.chain(&self.words).chain(&self.progress);
-        let note = notes.find(|s| s.entity == publish.entity);
-        let cursor = note.and_then(|s| Cursor::read(&s.cursor));
-        cursor.is_none_or(|c| c.serves(table, shape, publish))
+        notes.find(|s| s.entity == publish.entity)
     }
 
     /// Ends with an error. What came before it is good, and the next start may not pass this place.
