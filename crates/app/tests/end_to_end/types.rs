@@ -198,6 +198,74 @@ async fn every_type_is_verified_and_mended() {
     verify(&[]).await.good();
 }
 
+/// What a target's server refused so far, from its log.
+fn refused(side: &Side) -> Vec<String> {
+    let Side::Postgres { server, name } = side else { unreachable!("a server has a log") };
+    let ours = format!(" {name} ERROR:");
+    server.log().lines().filter(|line| line.contains(&ours)).map(str::to_string).collect()
+}
+
+/// As many rows as go by sets and by `COPY`, with every value in several of them, and a text too large
+/// to stand in its row: an update leaves it out, so that only some columns are written.
+async fn many(side: &Side) {
+    let row = |r: usize| {
+        let values: Vec<_> = VALUES.iter().map(|(_, v)| v[r % v.len()]).collect();
+        format!("INSERT INTO everything VALUES ({r}, {})", values.join(", "))
+    };
+    let rows: Vec<_> = (0..50).map(row).collect();
+    side.sql(&rows.join("; ")).await;
+    let columns = (0..VALUES.len()).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
+    side.sql(&format!(
+        "INSERT INTO everything (id, {columns}) \
+         SELECT id + 100 * g, {columns} FROM everything, generate_series(1, 11) g; \
+         UPDATE everything SET big = CASE WHEN id % 2 = 0 THEN repeat('0123456789', 900) END"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn of_values_that_fit_the_target_refuses_no_statement() {
+    let publish = "[service.shop.publish.everything]\n[service.shop.publish.keyed]";
+    let subscribe = "[service.order.subscribe.\"shop.everything\"]\n\
+                     [service.order.subscribe.\"shop.keyed\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    for side in [&pair.from, &pair.to] {
+        side.sql(TYPES).await;
+    }
+    create(&pair.from, "everything").await;
+    pair.from
+        .sql(
+            "ALTER TABLE everything ADD big text; \
+             ALTER TABLE everything ALTER big SET STORAGE EXTERNAL; \
+             CREATE DOMAIN corner AS box; \
+             CREATE TABLE keyed (d short, n name, c \"char\", i int, r regclass, b corner, \
+                                 PRIMARY KEY (d, n, c, i))",
+        )
+        .await;
+    pair.to.sql("CREATE DOMAIN corner AS box").await;
+    pair.catch_up().await;
+    let keyed = "INSERT INTO keyed SELECT 'k' || i % 9, 'n' || i, 'c', i, 'pg_class', \
+                 CASE WHEN i % 5 > 0 THEN '(2,2),(1,1)'::box END FROM generate_series(1, 900) i";
+    many(&pair.from).await;
+    pair.from.sql(keyed).await;
+    let rounds = [
+        "UPDATE everything SET c0 = NOT c0; UPDATE keyed SET r = 'pg_type'",
+        "DELETE FROM everything WHERE id % 3 = 0; DELETE FROM keyed WHERE i % 3 = 0",
+        "UPDATE everything SET id = id + 100000 WHERE id % 7 = 0; UPDATE keyed SET d = 'z'",
+    ];
+    let all = "SELECT d, n, c, i, r::text, b::text FROM keyed ORDER BY i";
+    let mut round = 0;
+    loop {
+        pair.catch_up().await;
+        assert_eq!(refused(&pair.to), Vec::<String>::new(), "after round {round}");
+        assert_identical(&pair).await;
+        pair.same(all, all).await;
+        let Some(sql) = rounds.get(round) else { break };
+        pair.from.sql(sql).await;
+        round += 1;
+    }
+}
+
 #[tokio::test]
 async fn sqlite_keeps_every_storage_class() {
     let publish = "[service.shop.publish.thing]";

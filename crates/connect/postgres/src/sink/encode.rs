@@ -127,8 +127,8 @@ pub(super) enum Wire {
     /// A binary `text[]`; the statement casts each element.
     Elements,
     /// The text of an array of the column's own type: for types whose cast from text does not do
-    /// what reading them does.
-    Literal,
+    /// what reading them does. Holds what stands between two elements.
+    Literal(u8),
 }
 
 const HEADER: usize = 20;
@@ -147,7 +147,7 @@ impl ArrayParam {
         let mut buffer = Vec::with_capacity(HEADER + capacity);
         match wire {
             Wire::Binary(_) | Wire::Elements => buffer.resize(HEADER, 0),
-            Wire::Literal => buffer.push(b'{'),
+            Wire::Literal(_) => buffer.push(b'{'),
         }
         Self { wire, buffer, rows: 0, nulls: false }
     }
@@ -162,7 +162,7 @@ impl ArrayParam {
                 return copy_bytes(binary, text, &mut self.buffer);
             }
             Wire::Elements => self.element(text),
-            Wire::Literal => self.literal(text),
+            Wire::Literal(delimiter) => self.literal(text, delimiter),
         }
         true
     }
@@ -180,9 +180,10 @@ impl ArrayParam {
         }
     }
 
-    fn literal(&mut self, text: Option<&[u8]>) {
-        if self.rows > 0 {
-            self.buffer.push(b',');
+    fn literal(&mut self, text: Option<&[u8]>, delimiter: u8) {
+        // This row is counted already.
+        if self.rows > 1 {
+            self.buffer.push(delimiter);
         }
         let Some(text) = text else { return self.buffer.extend_from_slice(b"NULL") };
         self.buffer.push(b'"');
@@ -202,7 +203,7 @@ impl ArrayParam {
     /// Ends the array; nothing may be pushed behind it.
     pub(super) fn finish(mut self) -> Self {
         let element = match self.wire {
-            Wire::Literal => {
+            Wire::Literal(_) => {
                 self.buffer.push(b'}');
                 return self;
             }
@@ -236,7 +237,7 @@ impl ToSql for ArrayParam {
     fn encode_format(&self, _: &Type) -> Format {
         match self.wire {
             Wire::Binary(_) | Wire::Elements => Format::Binary,
-            Wire::Literal => Format::Text,
+            Wire::Literal(_) => Format::Text,
         }
     }
 
@@ -306,6 +307,19 @@ mod tests {
         assert!(text(Form::Foreign, Value::Blob(b"x")).is_err());
         assert!(text(Form::Bytes, Value::Text(b"\\x1")).is_err());
         assert!(text(Form::Bytes, Value::Integer(1)).is_err());
+    }
+
+    #[test]
+    fn an_array_as_text_has_a_delimiter_between_its_elements_only() {
+        let literal = |delimiter, texts: &[Option<&str>]| {
+            let mut array = ArrayParam::new(Wire::Literal(delimiter), 0);
+            assert!(texts.iter().all(|text| array.push(text.map(str::as_bytes))));
+            String::from_utf8(array.finish().buffer).unwrap()
+        };
+        assert_eq!(literal(b',', &[]), "{}");
+        assert_eq!(literal(b',', &[Some("a")]), r#"{"a"}"#);
+        assert_eq!(literal(b',', &[None, Some("a\"\\"), Some("")]), r#"{NULL,"a\"\\",""}"#);
+        assert_eq!(literal(b';', &[Some("(1,1),(0,0)"), None]), r#"{"(1,1),(0,0)";NULL}"#);
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! Statements sent without waiting for the answers of those before them.
+//!
+//! Law: whoever waits for the session while answers are due reads those too. The connection hands on at
+//! most two pieces of an answer that nobody takes, and then reads nothing more for anybody: an answer
+//! that comes in three pieces, as an error's may, would end all progress without an error.
 
 use super::merge::Unmerged;
+use super::target::{Job, Target};
 use crate::connect::Session;
 use rowcast_core::{Malformed, SinkError};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
-use tokio_postgres::Error;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use tokio_postgres::{Error, Statement};
 
 /// Statements on their way at most; bounds what a slow server makes us hold.
 const ON_THE_WAY_MAX: usize = 64;
@@ -60,12 +65,24 @@ impl From<Malformed> for Fail {
     }
 }
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+type Coming<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+
+enum Answer<'a> {
+    Coming(Coming<'a>),
+    Here(Result<u64, Error>),
+}
+
+/// A statement on its way.
+struct Sent<'a> {
+    at: At,
+    bytes: usize,
+    answer: Answer<'a>,
+}
 
 /// What was sent and not answered yet, in order.
 pub(super) struct Pipe<'a> {
     pub(super) session: &'a Session,
-    pending: VecDeque<(At, usize, Result<Answer<'a>, Error>)>,
+    pending: VecDeque<Sent<'a>>,
     bytes: usize,
 }
 
@@ -90,15 +107,17 @@ impl<'a> Pipe<'a> {
         bytes: usize,
         answer: impl Future<Output = Result<u64, Error>> + Send + 'a,
     ) -> Result<(), Fail> {
-        let mut answer: Answer<'a> = Box::pin(answer);
-        let polled = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+        let mut coming: Coming<'a> = Box::pin(answer);
+        let polled = poll_fn(|cx| Poll::Ready(coming.as_mut().poll(cx))).await;
         match polled {
             Poll::Ready(Ok(_)) => {}
             // Errors of statements before this one come first.
-            Poll::Ready(Err(error)) => self.pending.push_back((at, 0, Err(error))),
+            Poll::Ready(Err(error)) => {
+                self.pending.push_back(Sent { at, bytes: 0, answer: Answer::Here(Err(error)) });
+            }
             Poll::Pending => {
                 self.bytes += bytes;
-                self.pending.push_back((at, bytes, Ok(answer)));
+                self.pending.push_back(Sent { at, bytes, answer: Answer::Coming(coming) });
             }
         }
         while self.pending.len() > ON_THE_WAY_MAX || self.bytes > BYTES_MAX {
@@ -128,12 +147,50 @@ impl<'a> Pipe<'a> {
         self.drain().await.err().unwrap_or(fail)
     }
 
+    /// A prepared statement of a target, after what is on its way.
+    pub(super) async fn statement(
+        &mut self,
+        target: &mut Target,
+        job: &Job,
+        at: At,
+    ) -> Result<Statement, Fail> {
+        let prepared = target.statement(self.session, job);
+        match self.during(prepared).await {
+            Ok(statement) => Ok(statement),
+            Err(error) => Err(self.blame(at, error).await),
+        }
+    }
+
+    /// Waits for the session's answer to something else, and takes those that come before it.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let done = work.as_mut().poll(cx);
+            if done.is_pending() {
+                self.take_answers(cx);
+            }
+            done
+        })
+        .await
+    }
+
+    /// Takes the answers that are here, oldest first.
+    fn take_answers(&mut self, cx: &mut Context<'_>) {
+        for sent in &mut self.pending {
+            let Answer::Coming(coming) = &mut sent.answer else { continue };
+            match coming.as_mut().poll(cx) {
+                Poll::Ready(answer) => sent.answer = Answer::Here(answer),
+                Poll::Pending => return,
+            }
+        }
+    }
+
     async fn oldest(&mut self) -> Result<(), Fail> {
-        let Some((at, bytes, answer)) = self.pending.pop_front() else { return Ok(()) };
+        let Some(Sent { at, bytes, answer }) = self.pending.pop_front() else { return Ok(()) };
         self.bytes -= bytes;
         let answer = match answer {
-            Ok(answer) => answer.await,
-            Err(error) => Err(error),
+            Answer::Coming(coming) => coming.await,
+            Answer::Here(answer) => answer,
         };
         answer.map(|_| ()).map_err(|error| Fail::Server { at, error })
     }

@@ -45,6 +45,8 @@ pub(super) struct Column {
     pub(super) generated: bool,
     /// Reading a text as this type is not what a cast from text does.
     pub(super) cast_differs: bool,
+    /// What stands between two elements of an array of this type.
+    pub(super) delimiter: u8,
     /// Part of some unique or exclusion rule, as far as that shows.
     unique: bool,
     /// Where it stands in the table, for the keys.
@@ -95,7 +97,7 @@ const COLUMNS: &str = "
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid
             AND (i.indisunique OR i.indisexclusion)
             AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL)),
-        a.atttypid
+        a.atttypid, t.typdelim
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -177,6 +179,7 @@ fn column(row: &Row) -> Column {
         cast_differs: row.get(8),
         unique: row.get(9),
         oid: row.get(10),
+        delimiter: row.get::<_, i8>(11) as u8,
     }
 }
 

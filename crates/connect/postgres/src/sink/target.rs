@@ -134,7 +134,7 @@ impl Target {
     pub(super) fn copies_binary(&self) -> Option<Vec<Binary>> {
         let binary = |column: &TargetColumn| match column.wire {
             Wire::Binary(binary) => Some(binary),
-            Wire::Elements | Wire::Literal => None,
+            Wire::Elements | Wire::Literal(_) => None,
         };
         self.columns.iter().map(binary).collect()
     }
@@ -299,7 +299,7 @@ impl Target {
         let arrays = (1..).zip(columns).map(|(n, &c)| match self.columns[c].wire {
             Wire::Binary(_) => format!("${n}::{}[]", self.columns[c].base),
             Wire::Elements => format!("${n}::text[]"),
-            Wire::Literal => format!("${n}::text::{}[]", self.columns[c].base),
+            Wire::Literal(_) => format!("${n}::text::{}[]", self.columns[c].base),
         });
         let arrays: Vec<_> = arrays.collect();
         let names: Vec<_> = columns.iter().map(|c| format!("c{c}")).collect();
@@ -309,7 +309,7 @@ impl Target {
     fn element(&self, column: usize) -> String {
         match self.columns[column].wire {
             Wire::Elements => format!("u.c{column}::{}", self.columns[column].base),
-            Wire::Binary(_) | Wire::Literal => format!("u.c{column}"),
+            Wire::Binary(_) | Wire::Literal(_) => format!("u.c{column}"),
         }
     }
 
@@ -332,7 +332,7 @@ fn wire(shape: &Shape, column: &Column) -> Wire {
     let binary = types::is_native(shape).then(|| Binary::of(column.oid)).flatten();
     match binary {
         Some(binary) => Wire::Binary(binary),
-        None if column.cast_differs => Wire::Literal,
+        None if column.cast_differs => Wire::Literal(column.delimiter),
         None => Wire::Elements,
     }
 }

@@ -9,8 +9,8 @@ use super::target::{Job, Target};
 use super::targets::Targets;
 use crate::connect::{Fault, fault};
 use rowcast_core::{ChangeOp, Malformed, Rows};
-use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, SimpleQueryMessage};
 
 /// Rows of a set; more gains nothing.
 const SET_ROWS_MAX: usize = 1_000;
@@ -62,10 +62,7 @@ pub(super) async fn one<'a>(
     let Some((job, params)) = single(image, target, rows, index, strict)? else {
         return Ok(());
     };
-    let statement = match target.statement(pipe.session, &job).await {
-        Ok(statement) => statement,
-        Err(error) => return Err(pipe.blame(at, error).await),
-    };
+    let statement = pipe.statement(target, &job, at).await?;
     let session = pipe.session;
     let bytes = rows.event(change).after.len as usize + 64;
     pipe.send(at, bytes, async move { session.execute_raw(&statement, params).await }).await
@@ -313,10 +310,7 @@ impl<'r> Writer<'_, 'r> {
         let counted = matches!(job, Job::PatchSet { strict: true, .. });
         let mut at = At::Set(self.number);
         let (statement, arrays, next, change) = loop {
-            let statement = match self.target.statement(self.pipe.session, job).await {
-                Ok(statement) => statement,
-                Err(error) => return Err(self.pipe.blame(at, error).await),
-            };
+            let statement = self.pipe.statement(self.target, job, at).await?;
             match self.arrays(columns, range.clone(), load) {
                 Ok((arrays, next, change)) => break (statement, arrays, next, change),
                 // Once more, with this column as text.
@@ -417,10 +411,7 @@ impl<'r> Writer<'_, 'r> {
         const UNDO: &str = "ROLLBACK TO rowcast_copy; RELEASE rowcast_copy";
         let at = At::Set(self.number);
         loop {
-            let statement = match self.target.statement(self.pipe.session, &Job::Copy).await {
-                Ok(statement) => statement,
-                Err(error) => return Err(self.pipe.blame(at, error).await),
-            };
+            let statement = self.pipe.statement(self.target, &Job::Copy, at).await?;
             self.pipe.simple(at, "SAVEPOINT rowcast_copy".into()).await?;
             // A `COPY` that is refused before it began leaves the session out of step, so nothing
             // that can fail may be on its way.
@@ -441,7 +432,15 @@ impl<'r> Writer<'_, 'r> {
                 // The session is sound, and writing the rows in another way shows which.
                 Err(Halt::Server(error)) if matches!(class(&error), Some("22" | "23")) => {
                     self.pipe.simple(at, UNDO.into()).await?;
-                    Ok(Err(error))
+                    self.pipe.drain().await?;
+                    // Refused before its first row, a `COPY` is answered once too often: what follows
+                    // would take the answers of what went before.
+                    let word = self.pipe.session.simple_query("SELECT 1").await;
+                    let in_step = |m: &_| matches!(m, SimpleQueryMessage::Row(_));
+                    match word {
+                        Ok(messages) if messages.iter().any(in_step) => Ok(Err(error)),
+                        Ok(_) | Err(_) => Err(Fail::Copy { target: self.number, error }),
+                    }
                 }
                 Err(Halt::Server(error)) if fault(&error) == Fault::Outage => {
                     Err(Fail::Server { at, error })
