@@ -4,13 +4,13 @@ use crate::cli;
 use crate::instance::{Answer, Instance};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
-use crate::time::{grouped, rough};
+use crate::time::{age, grouped, rough};
 use comfy_table::{Table, presets};
 use rowcast_core::RouteId;
 use serde::Deserialize;
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Longest for the running instance to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -216,11 +216,6 @@ fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()
-}
-
-fn age(since_ms: i64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_millis(u64::try_from(since_ms).unwrap_or(0)))
 }
 
 /// Asks a person at a terminal; nobody else can say yes this way.

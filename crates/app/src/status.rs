@@ -5,7 +5,7 @@ use crate::instance::Instance;
 use crate::output::Output;
 use crate::paint::Paint;
 use crate::report::{Exit, Failure};
-use crate::time::{grouped, rough};
+use crate::time::{age, grouped, rough};
 use comfy_table::{CellAlignment, Table, presets};
 use rowcast_core::ByteSize;
 use serde::Deserialize;
@@ -70,6 +70,27 @@ struct Route {
     trouble: Option<Trouble>,
     #[serde(default)]
     building: Vec<Build>,
+    #[serde(default)]
+    waiting: Vec<Wait>,
+}
+
+/// What a subscriber's database makes a route wait for.
+#[derive(Debug, Deserialize)]
+struct Wait {
+    what: String,
+    since_ms: i64,
+    blockers: Vec<Blocker>,
+    #[serde(default)]
+    help: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Blocker {
+    id: String,
+    program: String,
+    user: String,
+    state: String,
+    since_ms: Option<i64>,
 }
 
 /// An earlier `rowcast run` says nothing of lanes.
@@ -149,6 +170,14 @@ impl Status {
         {
             out.push_str(&format!("\n{} → {} {}\n", route.from, route.to, build.line()));
         }
+        for (route, wait) in self.routes.iter().flat_map(|r| r.waiting.iter().map(move |w| (r, w)))
+        {
+            let name = paint.yellow(&format!("{} → {}:", route.from, route.to));
+            out.push_str(&format!("\n{name} {}\n", wait.line()));
+            if !wait.help.is_empty() {
+                out.push_str(&format!("  {} {}\n", paint.cyan("help:"), wait.help));
+            }
+        }
         let services = self.services.iter().map(|s| (s.name.clone(), &s.error, &s.trouble));
         let routes =
             self.routes.iter().map(|r| (format!("{} → {}", r.from, r.to), &r.error, &r.trouble));
@@ -218,6 +247,31 @@ impl Build {
     }
 }
 
+impl Wait {
+    fn line(&self) -> String {
+        let mut line = format!("waits {} for {}", rough(age(self.since_ms)), self.what);
+        for (i, blocker) in self.blockers.iter().enumerate() {
+            line.push_str(if i == 0 { "; it is blocked by " } else { " and " });
+            line.push_str(&blocker.words());
+        }
+        line
+    }
+}
+
+impl Blocker {
+    fn words(&self) -> String {
+        let user = if self.user.is_empty() { String::new() } else { format!("user {}", self.user) };
+        let since = self.since_ms.map(|since| rough(age(since)));
+        let since = since.map(|s| format!("in its transaction for {s}")).unwrap_or_default();
+        let parts = [self.program.as_str(), &user, &self.state, &since];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        match parts.is_empty() {
+            true => self.id.clone(),
+            false => format!("{} ({})", self.id, parts.join(", ")),
+        }
+    }
+}
+
 impl Service {
     /// The state, and how far the snapshots are.
     fn state(&self) -> String {
@@ -262,6 +316,8 @@ mod tests {
         let json = r#"{"services":[{"name":"customer","state":"capturing","position":"16/B374D848",
             "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"error":null,"trouble":null}],
             "routes":[{"from":"customer","to":"order","state":"paused","checkpoint":1200,
+            "waiting":[{"what":"a lock on table public.item","since_ms":0,"help":"run this","blockers":[{"id":"pid 7",
+            "program":"psql","user":"alice","state":"idle in transaction","since_ms":0}]}],
             "lag_events":4,"lag_ms":2100,"parked":null,"lanes":4,"whole":false,"error":"order's table t does not fit: no x",
             "trouble":{"code":"SINK-SCHEMA","message":"m","causes":[],"help":"add x"}}]}"#;
         let status: Status = serde_json::from_str(json).unwrap();
@@ -281,6 +337,8 @@ mod tests {
             "customer → order: [SINK-SCHEMA] order's table t does not fit",
             "help: add x",
             "page: docs/errors/SINK-SCHEMA.md",
+            "for a lock on table public.item; it is blocked by pid 7 (psql, user alice, idle in transaction, in",
+            "help: run this",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -8,6 +8,12 @@ pub(crate) fn now_micros() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// How long a moment is past, in milliseconds since 1970 UTC.
+pub(crate) fn age(since_ms: i64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(u64::try_from(since_ms).unwrap_or(0)))
+}
+
 /// `850 ms`, `3.2 s`, `4 min`, `2.5 h`: as precise as it matters.
 pub(crate) fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();

@@ -21,6 +21,7 @@ mod end_to_end {
     mod schema_change;
     mod side;
     mod source_disk;
+    mod stuck;
     mod subscribe;
     mod types;
     mod verify;

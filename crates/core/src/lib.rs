@@ -29,6 +29,7 @@ mod sink;
 mod size;
 mod source;
 mod suggest;
+mod wait;
 
 pub use batch::{Batch, BatchBuilder, Event, Op, Snapshot, Span, Sparse, Transaction};
 pub use begin::{Begin, BeginError};
@@ -58,3 +59,4 @@ pub use sink::{Checkpoint, Progress, Sink, SinkError, SinkSpec};
 pub use size::{ByteSize, ByteSizeError};
 pub use source::{Publish, Resume, Source, SourceError, SourceSpec, Start};
 pub use suggest::{advice, nearest};
+pub use wait::{Blocker, Wait, Waiting};

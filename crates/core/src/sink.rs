@@ -2,7 +2,7 @@
 
 use crate::{
     BoxError, Code, Diagnose, Epoch, Join, Lanes, LogId, Mark, Offset, Parked, Position, Remedy,
-    Roll, RouteId, Rows, ServiceName, Shape, Subscription, Track,
+    Roll, RouteId, Rows, ServiceName, Shape, Subscription, Track, Waiting,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -122,6 +122,13 @@ pub trait Sink: Send {
     /// be. Rows and columns that are the same already are not touched, so grants, views, references
     /// and the subscriber's own columns stay. Not cancel safe.
     async fn join(&mut self, join: &Join) -> Result<(), SinkError>;
+
+    /// Where this sink shows what the target makes a call wait for, as far as it can tell. A call waits for
+    /// as long as the target works on it or makes it wait; it ends as
+    /// [`Unreachable`](SinkError::Unreachable) when the target will not answer any more.
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
 }
 
 /// Why a sink cannot go on.

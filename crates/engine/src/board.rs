@@ -7,6 +7,7 @@ use crate::pace::{Condition, Phase};
 use crate::retain::GAP;
 use crate::status::{
     BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
+    WaitStatus,
 };
 use crate::subscriptions::Subscriptions;
 use rowcast_core::{
@@ -223,6 +224,11 @@ impl Board {
             error: condition.trouble.as_ref().map(|t| t.line()),
             trouble: condition.trouble,
             building: building(&side, end),
+            waiting: [&state.waiting, &side.waiting]
+                .iter()
+                .filter_map(|shown| shown.now())
+                .map(WaitStatus::from)
+                .collect(),
         }
     }
 

@@ -16,13 +16,14 @@ mod park;
 mod piece;
 mod shelf;
 mod side;
+mod state;
 mod whole_row;
 
 pub(crate) use desk::{Desk, Job};
 pub use desk::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 
 use crate::backoff::Backoff;
-use crate::pace::{Condition, HasCondition, Next, after_error, at_work, in_trouble};
+use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::share::Share;
 use crate::trouble::Trouble;
 pub(crate) use ends::position_at;
@@ -38,6 +39,7 @@ use rowcast_core::{
     Tail,
 };
 pub(crate) use side::SideState;
+pub(crate) use state::RouteState;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,22 +59,6 @@ const UNSTORED_WITHIN: Duration = Duration::from_secs(10 * 60);
 const GATHER_EVENTS_MIN: u64 = 500;
 /// Longest to let changes gather.
 const GATHER_MAX: Duration = Duration::from_millis(250);
-
-/// What others may see of a route.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RouteState {
-    pub(crate) condition: Condition,
-    /// The next offset the target lacks; unknown before it was reached once.
-    pub(crate) applied: Option<Offset>,
-    /// Changes that this process applied and committed.
-    pub(crate) applied_events: u64,
-}
-
-impl HasCondition for RouteState {
-    fn condition(&mut self) -> &mut Condition {
-        &mut self.condition
-    }
-}
 
 /// The delivery of one route.
 pub(crate) struct Deliver {
@@ -104,6 +90,7 @@ impl Deliver {
             tracing::info!("{name}: {lanes} lanes: a transaction of {from} may be seen in parts");
         }
         let mut sink = self.database.sink(self.spec.clone());
+        self.state.send_modify(|s| s.waiting = sink.waiting());
         let mut backoff = Backoff::default();
         let (mut asked, mut patience) = (Vec::new(), Backoff::default());
         loop {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What one task is to do.
@@ -67,13 +68,31 @@ impl<J: Job> Fleet<J> {
         }
     }
 
-    /// Ends all of them and waits until they have; their ends.
-    pub(crate) async fn stop(&mut self) -> Vec<Ended> {
+    /// Ends all of them and waits until they have; their ends. One that has not by `until` is dropped
+    /// where it stands, as a crash would, which loses nothing.
+    pub(crate) async fn stop(&mut self, until: Instant) -> Vec<Ended> {
         self.wanted.clear();
         self.align();
         let mut all = Vec::new();
+        let in_order = async {
+            while let Some(ended) = self.join().await {
+                all.push(ended);
+            }
+        };
+        if tokio::time::timeout_at(until, in_order).await.is_ok() {
+            return all;
+        }
+        for name in self.tasks.abort() {
+            tracing::warn!(
+                "{name}: what it had in hand did not end in time and is left; nothing is lost: the \
+                 next `rowcast run` does it again"
+            );
+        }
         while let Some(ended) = self.join().await {
-            all.push(ended);
+            let left = matches!(&ended.1, Err(e) if e.is_cancelled());
+            if !left {
+                all.push(ended);
+            }
         }
         all
     }

@@ -16,11 +16,18 @@ use rowcast_core::{
     ByteSize, Database, EventLog, Origin, RegistryError, RouteId, SinkSpec, SourceSpec, Version,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Requests to look again that may wait; more of them would ask for the same.
 const NUDGES_MAX: usize = 64;
+
+/// Longest that captures take to end once they are told to, and longest for all: what a target or a
+/// source does not answer by then is left. Less than what supervisors of processes grant before they kill.
+const SOURCES_STOP_WITHIN: Duration = Duration::from_secs(4);
+const STOP_WITHIN: Duration = Duration::from_secs(8);
 
 /// One publishing service.
 #[derive(Clone)]
@@ -179,9 +186,10 @@ impl Node {
             self.board.live().show_pauses();
         };
         // In the direction of the data: what a source has handed out is still made durable, and
-        // what a sink has begun it finishes.
-        let at_sources = self.captures.stop().await;
-        let at_sinks = self.routes.stop().await;
+        // what a sink has begun it finishes, if that takes no longer than a stop may.
+        let began = Instant::now();
+        let at_sources = self.captures.stop(began + SOURCES_STOP_WITHIN).await;
+        let at_sinks = self.routes.stop(began + STOP_WITHIN).await;
         let later = at_sources.into_iter().chain(at_sinks).find_map(defect);
         met.or(later).map_or(Ok(()), Err)
     }

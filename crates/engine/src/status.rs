@@ -1,6 +1,7 @@
 //! What `rowcast status` shows. The JSON is a contract: extend it, do not rename.
 
 use crate::trouble::TroubleReport;
+use rowcast_core::{Blocker, Wait};
 use serde::Serialize;
 
 /// Everything at one moment.
@@ -97,6 +98,49 @@ pub struct RouteStatus {
     /// Copies that are being built and are not live yet. Those that were there before can be read,
     /// as they were when their building began.
     pub building: Vec<BuildStatus>,
+    /// What the subscriber's database makes it wait for, when a call takes long.
+    pub waiting: Vec<WaitStatus>,
+}
+
+/// What a route waits for in a call of the subscriber's database that takes long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitStatus {
+    /// A lock, or what the database works on.
+    pub what: String,
+    /// Since when, in milliseconds since 1970 UTC, by that database's clock.
+    pub since_ms: i64,
+    /// Who stands in the way.
+    pub blockers: Vec<BlockerStatus>,
+    /// What to do; empty when waiting is all.
+    pub help: String,
+}
+
+/// A session that others wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockerStatus {
+    /// How its database calls it.
+    pub id: String,
+    /// The program, as it names itself.
+    pub program: String,
+    /// The user it is logged in as.
+    pub user: String,
+    /// What it does; empty when that is not known.
+    pub state: String,
+    /// When its transaction began, in milliseconds since 1970 UTC.
+    pub since_ms: Option<i64>,
+}
+
+impl From<Wait> for WaitStatus {
+    fn from(Wait { what, since_ms, blockers, help }: Wait) -> Self {
+        let blockers = blockers.into_iter().map(BlockerStatus::from).collect();
+        Self { what, since_ms, blockers, help }
+    }
+}
+
+impl From<Blocker> for BlockerStatus {
+    fn from(Blocker { id, program, user, state, since_ms }: Blocker) -> Self {
+        Self { id, program, user, state, since_ms }
+    }
 }
 
 /// One copy that is being built.

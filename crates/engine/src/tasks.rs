@@ -19,6 +19,12 @@ impl<T: Send + 'static> Tasks<T> {
         self.names.insert(handle.id(), name);
     }
 
+    /// Ends all that are still running, wherever they stand; their names.
+    pub(crate) fn abort(&mut self) -> Vec<String> {
+        self.set.abort_all();
+        self.names.values().cloned().collect()
+    }
+
     /// The next task that ended, with its name; `None` when all have. Cancel safe.
     pub(crate) async fn join_next(&mut self) -> Option<(String, Result<T, JoinError>)> {
         let (id, result) = match self.set.join_next_with_id().await? {

@@ -55,6 +55,8 @@ pub enum Fault {
     Refuse,
     /// The call does its work, and then the answer is lost.
     LoseAnswer,
+    /// The call does nothing, and never returns.
+    NeverAnswer,
     /// The call fails as an operator's problem.
     NeedOperator,
 }

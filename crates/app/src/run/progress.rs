@@ -262,6 +262,7 @@ mod tests {
             error: None,
             trouble: None,
             building: built.into_iter().map(build).collect(),
+            waiting: Vec::new(),
         };
         Status { services: vec![shop], routes: vec![order] }
     }

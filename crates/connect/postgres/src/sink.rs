@@ -25,6 +25,7 @@ mod target;
 mod targets;
 mod types;
 mod view;
+mod watch;
 mod write;
 
 pub(crate) use check::check;
@@ -37,10 +38,11 @@ use checkpoint::Place;
 use errors::Who;
 use rowcast_core::{
     Checkpoint, Claim, Join, Lanes, LogId, Mark, Parked, Progress, Roll, Rows, Shape, Sink,
-    SinkError, SinkSpec, Track,
+    SinkError, SinkSpec, Track, Waiting,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use watch::Watch;
 
 /// Settings of the session that writes, on top of the pinned ones. Joins of a set with its table have
 /// to go by the key's index whatever the planner believes of a table that was empty a moment ago.
@@ -71,6 +73,8 @@ pub struct PostgresSink {
     live: Option<Live>,
     /// Tables that refused `COPY`; outlives sessions.
     no_copy: HashSet<String>,
+    /// Looks after calls that take long.
+    watch: Arc<Watch>,
 }
 
 impl PostgresSink {
@@ -84,9 +88,11 @@ impl PostgresSink {
 
     /// A writer for the route; connects in [`Sink::wants`].
     pub(crate) fn new(address: Address, spec: SinkSpec) -> Self {
+        let who = Who { route: spec.route };
         Self {
+            watch: Arc::new(Watch::new(address.clone(), who.clone())),
             address,
-            who: Who { route: spec.route },
+            who,
             track: spec.track,
             writer: match spec.track {
                 Track::Lane(lane) => lane.claim,
@@ -113,6 +119,8 @@ impl PostgresSink {
         let name = format!("rowcast {}", self.who.route);
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
+        let followed = self.watch.follow(&session).await;
+        followed.map_err(|e| self.who.statement("looking at our own session", e))?;
         let route = self.who.route.clone();
         let claimed = if hold { 0 } else { self.claimed };
         let writer = self.writer.to_string();
@@ -139,14 +147,16 @@ impl Sink for PostgresSink {
     async fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         // Closing the old session takes back what it had not committed.
         self.live = None;
-        let (live, checkpoint) = self.connect(log, false).await?;
+        self.watch.forget();
+        let (live, checkpoint) = self.watch.over(self.connect(log, false)).await?;
         self.live = Some(live);
         Ok(checkpoint)
     }
 
     async fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         self.live = None;
-        let (live, checkpoint) = self.connect(log, true).await?;
+        self.watch.forget();
+        let (live, checkpoint) = self.watch.over(self.connect(log, true)).await?;
         self.live = Some(live);
         Ok(checkpoint)
     }
@@ -155,7 +165,8 @@ impl Sink for PostgresSink {
         let Some(live) = &self.live else {
             return Err(self.who.unreachable("there is no session"));
         };
-        live.parked().await
+        let parked = self.watch.over(live.parked()).await;
+        self.keep_if_reached(parked)
     }
 
     async fn apply(&mut self, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
@@ -163,8 +174,11 @@ impl Sink for PostgresSink {
         let Some(mut live) = self.live.take() else {
             return Err(self.who.unreachable("there is no session"));
         };
-        let result = live.apply(rows, &progress, &mut self.no_copy).await;
-        if live.is_usable() {
+        let apply = live.apply(rows, &progress, &mut self.no_copy);
+        let result = self.watch.over(apply).await;
+        // An apply that was broken off leaves its session in the middle of something.
+        let reached = !matches!(result, Err(SinkError::Unreachable { .. }));
+        if reached && live.is_usable() {
             self.live = Some(live);
         }
         result
@@ -172,16 +186,20 @@ impl Sink for PostgresSink {
 
     async fn roll(&mut self) -> Result<Roll, SinkError> {
         let (live, who) = (self.connected()?, &self.who);
-        member::roll(live.idle()?, &live.place, who).await
+        let roll = self.watch.over(member::roll(live.idle()?, &live.place, who)).await;
+        self.keep_if_reached(roll)
     }
 
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
-        member::is_empty(self.connected()?.idle()?, into, &self.who).await
+        let session = self.connected()?.idle()?;
+        let empty = self.watch.over(member::is_empty(session, into, &self.who)).await;
+        self.keep_if_reached(empty)
     }
 
     async fn mark(&mut self, mark: &Mark) -> Result<(), SinkError> {
         let live = self.connected()?;
-        let marked = member::mark(live.idle()?, &live.place, mark, &self.who).await;
+        let marking = member::mark(live.idle()?, &live.place, mark, &self.who);
+        let marked = self.watch.over(marking).await;
         self.keep_if(marked)
     }
 
@@ -189,7 +207,8 @@ impl Sink for PostgresSink {
         let live = self.connected()?;
         let mut seeded = Ok(());
         for shape in shapes {
-            seeded = member::seed(live.idle()?, &live.place, shape, &self.who).await;
+            let seeding = member::seed(live.idle()?, &live.place, shape, &self.who);
+            seeded = self.watch.over(seeding).await;
             if seeded.is_err() {
                 break;
             }
@@ -202,7 +221,8 @@ impl Sink for PostgresSink {
             return Err(self.who.unreachable("there is no session"));
         };
         self.claimed = 0;
-        let claimed = lanes::claim(live, count, self.writer, &self.who).await;
+        let claiming = lanes::claim(live, count, self.writer, &self.who);
+        let claimed = self.watch.over(claiming).await;
         if claimed.is_ok() {
             self.claimed = live.place.claimed;
         } else {
@@ -213,8 +233,13 @@ impl Sink for PostgresSink {
 
     async fn join(&mut self, join: &Join) -> Result<(), SinkError> {
         let live = self.connected()?;
-        let joined = swap::join(live.idle()?, &live.place, join, &self.who).await;
+        let joining = swap::join(live.idle()?, &live.place, join, &self.who);
+        let joined = self.watch.over(joining).await;
         self.keep_if(joined)
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.watch.waiting()
     }
 }
 
@@ -229,5 +254,13 @@ impl PostgresSink {
             self.live = None;
         }
         done
+    }
+
+    /// A session that broke is closed, also when it was only asked something.
+    fn keep_if_reached<T>(&mut self, asked: Result<T, SinkError>) -> Result<T, SinkError> {
+        if matches!(asked, Err(SinkError::Unreachable { .. })) {
+            self.live = None;
+        }
+        asked
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod console;
 mod database;
 mod file;
+mod locked;
 mod sink;
 mod source;
 mod table;

@@ -19,6 +19,7 @@ pub(crate) use values::stored as stored_value;
 
 use crate::database::blocking;
 use crate::file::{self, sink_error};
+use crate::locked;
 use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
@@ -65,13 +66,16 @@ impl SqliteSink {
     ) -> Result<T, SinkError> {
         let inner = self.inner.clone();
         // After a panic the connection is not trusted: `wants` opens another one.
-        blocking(move || match inner.lock() {
-            Ok(mut inner) => run(&mut inner),
-            Err(poisoned) => {
-                let mut inner = PoisonError::into_inner(poisoned);
-                inner.open = None;
-                run(&mut inner)
-            }
+        blocking(move || {
+            let mut inner = match inner.lock() {
+                Ok(inner) => inner,
+                Err(poisoned) => {
+                    let mut inner = PoisonError::into_inner(poisoned);
+                    inner.open = None;
+                    inner
+                }
+            };
+            run(&mut inner).map_err(|error| locked::explained(&inner.path, error))
         })
         .await
     }

@@ -12,7 +12,7 @@ use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
     ByteSize, Checkpoint, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection,
-    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which,
+    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which, Waiting,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub(crate) struct SideState {
     pub(crate) builds: Vec<(EntityName, String)>,
     /// How far it came.
     pub(crate) at: Option<Offset>,
+    /// What the target makes it wait for.
+    pub(crate) waiting: Waiting,
 }
 
 impl HasCondition for SideState {
@@ -78,6 +80,7 @@ impl Deliver {
         }
         let spec = SinkSpec { track: Which::Side, ..self.spec.clone() };
         let mut sink = self.database.sink(spec);
+        self.side.send_modify(|s| s.waiting = sink.waiting());
         loop {
             let build = Building { deliver: self, junction, here, builds: &enrolled.building };
             let ended = build.run(sink.as_mut(), &name, &mut backoff).await;

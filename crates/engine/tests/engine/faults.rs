@@ -20,6 +20,23 @@ async fn a_dead_subscriber_leaves_the_others_and_the_source_untouched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_never_answers_does_not_hold_up_the_stop() {
+    let world = world(2);
+    let node = world.run();
+    node.caught_up().await;
+    world.subscribers[1].sink_faults(&[Fault::NeverAnswer]);
+    world.publisher.commit(&[Write::put("customer", 1, "a")]);
+    node.until("the other route", |_| world.is_copied(0)).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(600), node.stop()).await;
+    assert_eq!(stopped, Ok(()), "it stops");
+    assert!(!world.is_copied(1));
+    let node = world.run();
+    node.caught_up().await;
+    assert!(world.is_copied(1), "nothing is lost");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_waited_out_and_nothing_is_lost() {
     let world = world(1);
     world.publisher.source_faults(&[Fault::Refuse, Fault::None, Fault::LoseAnswer, Fault::Refuse]);

@@ -113,12 +113,43 @@ pub(crate) struct RouteStatus {
     subscriptions: Vec<SubscriptionStatus>,
     /// Copies that are being built beside the live ones.
     building: Vec<BuildStatus>,
+    /// What the subscriber's database makes it wait for, when a call takes long.
+    waiting: Vec<WaitStatus>,
     /// Why it waits, on one line.
     #[schema(required)]
     error: Option<String>,
     /// The same, in parts.
     #[schema(required)]
     trouble: Option<Trouble>,
+}
+
+/// What a route waits for in a call of the subscriber's database that takes long.
+#[derive(ToSchema)]
+pub(crate) struct WaitStatus {
+    /// A lock, or what the database works on.
+    what: String,
+    /// Since when, in milliseconds since 1970 UTC, by that database's clock.
+    since_ms: i64,
+    /// Who stands in the way.
+    blockers: Vec<BlockerStatus>,
+    /// What to do; empty when waiting is all.
+    help: String,
+}
+
+/// A session that others wait for.
+#[derive(ToSchema)]
+pub(crate) struct BlockerStatus {
+    /// How its database calls it.
+    id: String,
+    /// The program, as it names itself.
+    program: String,
+    /// The user it is logged in as.
+    user: String,
+    /// What it does; empty when that is not known.
+    state: String,
+    /// When its transaction began, in milliseconds since 1970 UTC.
+    #[schema(required)]
+    since_ms: Option<i64>,
 }
 
 /// What a route does.

@@ -60,7 +60,7 @@ impl MemorySink {
                 help: "wait for the next try".into(),
                 source: None,
             },
-            Fault::None | Fault::Refuse | Fault::LoseAnswer => {
+            Fault::None | Fault::Refuse | Fault::LoseAnswer | Fault::NeverAnswer => {
                 SinkError::Unreachable { service, source: "scripted".into() }
             }
         }
@@ -73,6 +73,10 @@ impl MemorySink {
         if matches!(fault, Fault::Refuse | Fault::NeedOperator) {
             self.open = None;
             return Err(self.error(fault));
+        }
+        if fault == Fault::NeverAnswer {
+            self.open = None;
+            std::future::pending::<()>().await;
         }
         Ok(fault)
     }
