@@ -11,6 +11,7 @@ mod locked;
 mod sink;
 mod source;
 mod table;
+mod turn;
 mod types;
 mod view;
 

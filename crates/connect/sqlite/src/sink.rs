@@ -20,6 +20,7 @@ pub(crate) use values::stored as stored_value;
 use crate::database::blocking;
 use crate::file::{self, sink_error};
 use crate::locked;
+use crate::turn::Turn;
 use apply::Writer;
 use async_trait::async_trait;
 use prepare::Targets;
@@ -53,6 +54,8 @@ struct Open {
     targets: Targets,
     /// A transaction of the target is open, with rows that are not whole yet.
     half: bool,
+    /// Held while a transaction is open; let go after the connection.
+    turn: Option<Turn>,
 }
 
 impl SqliteSink {
@@ -202,6 +205,7 @@ impl Inner {
     ) -> Result<(), SinkError> {
         let open = self.open.take().ok_or_else(|| self.unconnected())?;
         let refused = |e| self.refused("writing", e);
+        let _turn = Turn::of(&open.connection).map_err(refused)?;
         open.connection.execute_batch("BEGIN IMMEDIATE").map_err(refused)?;
         work(self, &open)?;
         open.connection.execute_batch("COMMIT").map_err(refused)?;
@@ -213,10 +217,15 @@ impl Inner {
         // A new connection forgets whatever the old one was about to do.
         self.open = None;
         let mut connection = connect(&self.path).map_err(|e| self.refused("opening it", e))?;
+        let first = crate::table::Table::find(&connection, "_rowcast_parked");
+        let first = first.map_err(|e| self.refused("opening it", e))?.is_none();
+        let turn = first.then(|| Turn::of(&connection)).transpose();
+        let turn = turn.map_err(|e| self.refused("opening it", e))?;
         let read = checkpoint::make_table(&connection)
             .and_then(|()| member::make_table(&connection))
             .and_then(|()| parked::make_table(&connection))
             .and_then(|()| checkpoint::read(&connection, &self.key()));
+        drop(turn);
         let read = read.map_err(|e| self.refused("reading the checkpoint", e))?;
         let checkpoint = match read {
             None => Checkpoint { next: Offset(0), position: None },
@@ -235,13 +244,18 @@ impl Inner {
             let build = |into: String| (into.clone(), member::build(route, &into));
             targets.beside(beside.into_iter().map(build).collect());
         }
-        self.open = Some(Open { connection, log, checkpoint, targets, half: false });
+        self.open = Some(Open { connection, log, checkpoint, targets, half: false, turn: None });
         Ok(checkpoint)
     }
 
     /// Nobody else writes to the file from now on, so the checkpoint stays where it is.
     fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         self.wants(log)?;
+        let turn = match &self.open {
+            Some(open) => Some(Turn::of(&open.connection)),
+            None => None,
+        };
+        let turn = turn.transpose().map_err(|e| self.refused("holding the checkpoint", e))?;
         let held = match &self.open {
             Some(open) => open
                 .connection
@@ -258,7 +272,7 @@ impl Inner {
             found => found.map_or(nothing, |(_, checkpoint)| checkpoint),
         };
         if let Some(open) = &mut self.open {
-            (open.checkpoint, open.half) = (checkpoint, true);
+            (open.checkpoint, open.half, open.turn) = (checkpoint, true, turn);
         }
         Ok(checkpoint)
     }
@@ -271,7 +285,7 @@ impl Inner {
         match &applied {
             Ok(()) | Err(SinkError::LeftOut { .. }) => self.open = Some(open),
             Err(SinkError::Data { .. }) if open.connection.execute_batch("ROLLBACK").is_ok() => {
-                open.half = false;
+                (open.half, open.turn) = (false, None);
                 open.targets.forget();
                 self.open = Some(open);
             }
@@ -288,6 +302,7 @@ impl Inner {
     fn apply_to(&self, open: &mut Open, rows: &Rows, progress: Progress) -> Result<(), SinkError> {
         let refused = |e| self.refused("writing", e);
         if !open.half {
+            open.turn = Some(Turn::of(&open.connection).map_err(refused)?);
             open.connection.execute_batch("BEGIN IMMEDIATE").map_err(refused)?;
         }
         let route = &self.spec.route;
@@ -306,6 +321,9 @@ impl Inner {
             open.connection.execute_batch("COMMIT").map_err(refused)?;
         }
         open.half = !progress.commit;
+        if progress.commit {
+            open.turn = None;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::{checkpoint, parked};
 use crate::file::sink_error;
 use crate::table::{self, Table};
+use crate::turn::Turn;
 use rowcast_core::{
     Definition, Join, LogId, Mark, Member, Membership, Offset, Progress, Roll, RouteId,
     ServiceName, Shape, SideMark, SinkError, Track, quote,
@@ -50,6 +51,7 @@ pub(super) fn beside(c: &Connection, route: &RouteId) -> Result<HashSet<String>,
 /// more.
 pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Error> {
     let main = key(route, Track::Main);
+    let _turn = Turn::of(c)?;
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')";
@@ -270,7 +272,7 @@ fn write(c: &Connection, live: &str, build: &str, shape: &Shape) -> Result<(), E
     c.execute_batch(&format!(
         "DELETE FROM {live} WHERE NOT EXISTS (SELECT 1 FROM {build} AS b WHERE {same_key})"
     ))?;
-    let (all, key) = (names.join(", "), key.join(", "));
+    let (all, keys) = (names.join(", "), key.join(", "));
     let sets: Vec<_> = others.iter().map(|o| format!("{o} = excluded.{o}")).collect();
     let then = match sets.is_empty() {
         true => "NOTHING".into(),
@@ -279,7 +281,7 @@ fn write(c: &Connection, live: &str, build: &str, shape: &Shape) -> Result<(), E
     let insert = |condition: &str| {
         format!(
             "INSERT INTO {live} ({all}) SELECT {all} FROM {build} AS b WHERE {condition} \
-             ON CONFLICT ({key}) DO {then}"
+             ON CONFLICT ({keys}) DO {then}"
         )
     };
     let differs = format!("NOT EXISTS (SELECT 1 FROM {live} WHERE {same_key}{same})");
@@ -300,7 +302,7 @@ fn traded(
     live: &str,
     build: &str,
     differs: &str,
-    (names, key): (&[String], &str),
+    (names, key): (&[String], &[String]),
 ) -> Result<(), Error> {
     let plain = table::named(live).ok().flatten().unwrap_or_else(|| live.to_string());
     let columns = Table::find(c, &plain)?.map(|t| t.columns).unwrap_or_default();
@@ -309,8 +311,8 @@ fn traded(
     let ours = |n: &String| names.iter().any(|o| o.eq_ignore_ascii_case(n));
     let value = |n: &String| if ours(n) { format!("b.{n}") } else { format!("l.{n}") };
     let values: Vec<_> = columns.iter().map(value).collect();
-    let same_key: Vec<_> = key.split(", ").map(|k| format!("l.{k} = b.{k}")).collect();
-    let all = columns.join(", ");
+    let same_key: Vec<_> = key.iter().map(|k| format!("l.{k} = b.{k}")).collect();
+    let (all, key) = (columns.join(", "), key.join(", "));
     c.execute_batch(&format!(
         "CREATE TEMP TABLE rowcast_traded AS SELECT {} FROM {build} AS b \
          JOIN {live} AS l ON {} WHERE {differs}; \

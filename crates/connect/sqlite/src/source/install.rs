@@ -7,6 +7,7 @@ use super::masked::{self, Masked, withheld};
 use super::trigger::op;
 use crate::file::source_error;
 use crate::table::{self, Table, TableColumn};
+use crate::turn::Turn;
 use crate::types::{self, Affinity};
 use rowcast_core::{
     Column, EntityName, Epoch, Kind, Point, Position, Publish, Resume, Schema, ServiceName,
@@ -33,6 +34,7 @@ pub(super) fn install(
     start: &Start,
 ) -> Result<Installed, SourceError> {
     let refused = |error| source_error(&spec.service, "making the database ready", error);
+    let _turn = Turn::of(connection).map_err(refused)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let transaction = transaction.map_err(refused)?;
     let ready = Install { connection: &transaction, spec };
@@ -59,6 +61,7 @@ pub(super) fn reinstall(
     next: u64,
 ) -> Result<Installed, SourceError> {
     let refused = |error| source_error(&spec.service, "looking at changed tables", error);
+    let _turn = Turn::of(connection).map_err(refused)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let transaction = transaction.map_err(refused)?;
     let ready = Install { connection: &transaction, spec };

@@ -5,6 +5,7 @@
 
 use super::trigger::{self, NOW, op, slots, triggers};
 use crate::table::Table;
+use crate::turn::Turn;
 use rowcast_core::{Column, EntityName, Epoch, MaskKey, Masker, Schema, SchemaId, quote};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 use std::sync::Arc;
@@ -422,6 +423,7 @@ pub(super) fn purge(c: &Connection, upto: u64, count: u64) -> Result<bool, Error
         return Ok(false);
     };
     let end = upto.min(first + count);
+    let _turn = Turn::of(c)?;
     c.execute_batch("BEGIN IMMEDIATE")?;
     let purged = c
         .execute("DELETE FROM _rowcast_changes WHERE seq < ?1", [end as i64])

@@ -2,7 +2,8 @@
 
 use crate::file::File;
 use rowcast_core::{
-    Database, Fields, LogId, Offset, Progress, Projection, Severity, SinkSpec, Stored, Subscription,
+    Database, Fields, LogId, Offset, Progress, Projection, Severity, SinkSpec, Stored,
+    Subscription, Track,
 };
 use rowcast_testkit::source_suite::Capture;
 use std::sync::Arc;
@@ -161,4 +162,34 @@ async fn a_strict_tables_free_column_stays_free() {
     deliver(&capture, &target).await;
     let select = |table| format!("SELECT id, typeof(free), quote(free) FROM {table} ORDER BY id");
     assert_eq!(target.select(&select("copy")), source.select(&select("thing")));
+}
+
+/// SQLite alone would end the wait of the second one with "database is locked".
+#[tokio::test]
+async fn two_tracks_of_one_instance_take_turns_at_their_file() {
+    let (source, target) = (File::new(), File::new());
+    source.connect().execute_batch(&format!("{THING} {ROWS}")).unwrap();
+    let mut capture = Capture::begin(&source, &["thing"], 1 << 20).await;
+    capture.catch_up().await;
+    let batch = Arc::new(capture.batches.last().unwrap().clone());
+    let stored = Stored { base: Offset(0), batch: batch.clone() };
+    let (end, position) = (stored.end(), batch.until);
+    let progress = |commit| Progress { from: Offset(0), next: end, position, commit };
+    let spec = spec(true);
+    let rows = projection(&spec).rows(&[stored], Offset(0), end, |_, _| true).unwrap();
+    let mut main = target.database().sink(spec.clone());
+    main.wants(LogId(1)).await.unwrap();
+    // A large transaction of the publisher that is still arriving.
+    main.apply(&rows, progress(false)).await.unwrap();
+    let mut side = target.database().sink(SinkSpec { track: Track::Side, ..spec });
+    let (more, after) = (rows.clone(), progress(true));
+    let waiting = tokio::spawn(async move {
+        side.wants(LogId(1)).await?;
+        side.apply(&more, after).await
+    });
+    // Longer than a statement waits for the file's lock.
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert!(!waiting.is_finished(), "{:?}", waiting.await);
+    main.apply(&rows, progress(true)).await.unwrap();
+    waiting.await.unwrap().unwrap();
 }
