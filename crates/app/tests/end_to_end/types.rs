@@ -1,6 +1,7 @@
 //! P5 the same values: every type arrives with identical `col::text`, by snapshot and by stream.
 
-use super::side::{Kind, Pair, Side};
+use super::side::{Kind, LONG, Pair, Side};
+use std::collections::BTreeMap;
 
 /// Types that must exist at the target before a copy can be made.
 const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s \"fine\"'); \
@@ -121,7 +122,7 @@ async fn every_type_arrives_with_identical_text_by_snapshot_and_by_stream() {
     }
     create(&pair.from, "everything").await;
     pair.from.sql(&inserts(0)).await;
-    pair.rowcast.run(super::side::LONG, &["check"]).await.good();
+    pair.rowcast.run(LONG, &["check"]).await.good();
     pair.catch_up().await;
     assert_identical(&pair).await;
     let declared = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
@@ -141,7 +142,7 @@ async fn every_type_arrives_with_identical_text_by_snapshot_and_by_stream() {
     pair.catch_up().await;
     assert_identical(&pair).await;
     // Also in the eyes of `verify`, of which every type's text is another trap.
-    pair.rowcast.run(super::side::LONG, &["verify"]).await.good();
+    pair.rowcast.run(LONG, &["verify"]).await.good();
 }
 
 #[tokio::test]
@@ -181,7 +182,7 @@ async fn every_type_is_verified_and_mended() {
     pair.catch_up().await;
     let verify = async |further: &[&str]| {
         let args = [&["verify"], further].concat();
-        pair.rowcast.run(super::side::LONG, &args).await
+        pair.rowcast.run(LONG, &args).await
     };
     verify(&[]).await.good();
     for (i, (name, _)) in VALUES.iter().enumerate() {
@@ -287,5 +288,211 @@ async fn sqlite_keeps_every_storage_class() {
     let all = "SELECT id, typeof(free), quote(free), typeof(i), quote(i), typeof(t), quote(t), \
          typeof(b), quote(b), typeof(r), quote(r) FROM thing ORDER BY id";
     pair.same(all, all).await;
-    pair.rowcast.run(super::side::LONG, &["verify"]).await.good();
+    pair.rowcast.run(LONG, &["verify"]).await.good();
+}
+
+/// Values of one type that the type itself calls equal, or that look much alike, and that are others.
+const ALIKE: &[(&str, &str, &str)] = &[
+    ("real", "0", "'-0'"),
+    ("double precision", "0.1", "0.10000000000000002"),
+    ("numeric", "1.0", "1.00"),
+    ("text", "'\u{e9}'", "'e\u{301}'"),
+    ("text", "'a'", "'a '"),
+    ("text", "''", "NULL"),
+    ("varchar(7)", "'NULL'", "NULL"),
+    ("\"char\"", "''", "NULL"),
+    ("bytea", "'\\x'", "'\\x00'"),
+    ("timetz", "'12:00:00+00'", "'13:00:00+01'"),
+    ("interval", "'1 mon'", "'30 days'"),
+    ("interval", "'1 day'", "'24:00:00'"),
+    ("json", "'{\"a\":1}'", "'{\"a\": 1}'"),
+    ("json", "'null'", "NULL"),
+    ("jsonb", "'1.0'", "'1.00'"),
+    ("jsonb", "'null'", "NULL"),
+    ("bit varying(9)", "B'1'", "B'01'"),
+    ("inet", "'10.0.0.1'", "'10.0.0.1/8'"),
+    ("box", "'(1,1),(0,0)'", "'(2,2),(1,1)'"),
+    ("circle", "'<(0,0),2>'", "'<(1,1),2>'"),
+    ("path", "'((0,0),(1,1))'", "'[(0,0),(1,1)]'"),
+    ("numrange", "'[1.50,2.0]'", "'[1.5,2.0]'"),
+    ("int4range", "'empty'", "NULL"),
+    ("int8multirange", "'{}'", "NULL"),
+    ("integer[]", "'{1,2}'", "'[0:1]={1,2}'"),
+    ("integer[]", "'{}'", "NULL"),
+    ("text[]", "'{\"NULL\"}'", "'{NULL}'"),
+    ("numeric(6,1)[]", "'{NaN}'", "'{NULL}'"),
+    ("public.pair", "ROW(1, '')", "ROW(1, NULL)"),
+    ("public.pair", "ROW(NULL, NULL)", "NULL"),
+    ("public.hstore", "'c=>NULL'", "'c=>\"NULL\"'"),
+    ("public.citext", "'MiXeD'", "'mixed'"),
+];
+
+/// What `verify` lists of the copy: the columns that differ, by key.
+async fn differing(pair: &Pair) -> BTreeMap<String, String> {
+    let ended = pair.rowcast.run(LONG, &["verify", "--json"]).await;
+    let answer: serde_json::Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("no JSON: {}", ended.said()));
+    let copy = &answer["routes"][0]["copies"][0];
+    let listed = copy["listed"].as_array().unwrap_or_else(|| panic!("{}", ended.said()));
+    let text = |v: &serde_json::Value| v.as_str().unwrap_or("NULL").to_string();
+    let row = |row: &serde_json::Value| {
+        assert_eq!(row["kind"], "different", "{row}");
+        let columns: Vec<_> = row["columns"].as_array().unwrap().iter().map(text).collect();
+        (text(&row["key"]["id"]), columns.join(" "))
+    };
+    assert_eq!(ended.code(), Some(i32::from(!listed.is_empty())), "{}", ended.said());
+    listed.iter().map(row).collect()
+}
+
+/// Compares what `verify` lists with the column that was changed in each row.
+async fn assert_named(pair: &Pair, changed: &BTreeMap<String, (String, String)>) {
+    let found = differing(pair).await;
+    for (id, (column, what)) in changed {
+        assert_eq!(found.get(id), Some(column), "{what} was changed");
+    }
+    assert_eq!(found.len(), changed.len(), "{found:?}");
+}
+
+/// The difference that somebody made on purpose in one column of one row is found in every type, and
+/// nothing else is.
+#[tokio::test]
+async fn verify_names_a_change_in_any_column_of_any_type() {
+    let publish = "[service.shop.publish.everything]";
+    let subscribe = "[service.order.subscribe.\"shop.everything\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    for side in [&pair.from, &pair.to] {
+        side.sql(TYPES).await;
+    }
+    create(&pair.from, "everything").await;
+    // One row for each change: a value becomes another one, NULL, or NULL becomes a value.
+    let place = |name: &str| VALUES.iter().position(|(t, _)| *t == name).unwrap();
+    let mut changes: Vec<(usize, &str, &str)> = Vec::new();
+    for (i, (_, values)) in VALUES.iter().enumerate() {
+        changes.push((i, values[0], "NULL"));
+        changes.push((i, "NULL", values[0]));
+        changes.extend(values[1..].iter().map(|other| (i, values[0], *other)));
+    }
+    changes.extend(ALIKE.iter().flat_map(|(t, a, b)| [(place(t), *a, *b), (place(t), *b, *a)]));
+    let rows = changes.iter().enumerate();
+    let rows = rows.map(|(id, (i, value, _))| {
+        format!("INSERT INTO everything (id, c{i}) VALUES ({id}, {value})")
+    });
+    pair.from.sql(&rows.collect::<Vec<_>>().join("; ")).await;
+    pair.catch_up().await;
+    assert!(differing(&pair).await.is_empty());
+    let mut named = BTreeMap::new();
+    let mut updates = Vec::new();
+    for (id, (i, before, after)) in changes.iter().enumerate() {
+        updates.push(format!("UPDATE everything SET c{i} = {after} WHERE id = {id}"));
+        let what = format!("{} from {before} to {after}", VALUES[*i].0);
+        named.insert(id.to_string(), (format!("c{i}"), what));
+    }
+    pair.to.sql(&updates.join("; ")).await;
+    assert_named(&pair, &named).await;
+    pair.rowcast.run(LONG, &["verify", "--repair"]).await.good();
+    assert_identical(&pair).await;
+}
+
+/// The same in SQLite, which also tells the storage classes of one text apart.
+#[tokio::test]
+async fn verify_names_a_change_in_any_column_of_any_type_in_sqlite() {
+    let publish = "[service.shop.publish.everything]";
+    let subscribe = "[service.order.subscribe.\"shop.everything\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Sqlite, publish, subscribe).await;
+    pair.from.sql(TYPES).await;
+    create(&pair.from, "everything").await;
+    const WAYS: [&str; 4] = ["NULL", "'other'", "CAST(c AS BLOB)", "x''"];
+    let mut rows = Vec::new();
+    for (i, (_, values)) in VALUES.iter().enumerate() {
+        for (w, _) in WAYS.iter().enumerate() {
+            let id = i * 10 + w;
+            rows.push(format!("INSERT INTO everything (id, c{i}) VALUES ({id}, {})", values[0]));
+        }
+        rows.push(format!("INSERT INTO everything (id) VALUES ({})", i * 10 + 9));
+    }
+    pair.from.sql(&rows.join("; ")).await;
+    pair.catch_up().await;
+    assert!(differing(&pair).await.is_empty());
+    let mut named = BTreeMap::new();
+    for (i, (name, _)) in VALUES.iter().enumerate() {
+        let mut change = |id: usize, to: &str| {
+            let column = format!("c{i}");
+            let to = to.replace("(c ", &format!("({column} "));
+            named.insert(id.to_string(), (column.clone(), format!("{name} to {to}")));
+            format!("UPDATE everything SET {column} = {to} WHERE id = {id}")
+        };
+        let mut updates = vec![change(i * 10 + 9, "''")];
+        for (w, to) in WAYS.iter().enumerate() {
+            // A blob is one already.
+            if *name != "bytea" || *to == "NULL" || *to == "'other'" {
+                updates.push(change(i * 10 + w, to));
+            }
+        }
+        pair.to.sql(&updates.join("; ")).await;
+    }
+    assert_named(&pair, &named).await;
+    pair.rowcast.run(LONG, &["verify", "--repair"]).await.good();
+    assert!(differing(&pair).await.is_empty());
+}
+
+/// From SQLite to both kinds: every storage class into every other one.
+#[tokio::test]
+async fn verify_names_a_change_of_any_value_that_came_from_sqlite() {
+    let publish = "[service.shop.publish.thing]";
+    let subscribe = "[service.order.subscribe.\"shop.thing\"]";
+    let values = ["NULL", "1", "1.0", "'1'", "x'31'", "''", "x''", "'1.0'", "0.1"];
+    let pair = Pair::new(Kind::Sqlite, Kind::Sqlite, publish, subscribe).await;
+    pair.from.sql("CREATE TABLE thing (id INTEGER PRIMARY KEY, free)").await;
+    let pairs: Vec<_> = values.iter().flat_map(|a| values.iter().map(move |b| (*a, *b))).collect();
+    let pairs: Vec<_> = pairs.into_iter().filter(|(a, b)| a != b).collect();
+    let each = pairs.iter().enumerate();
+    let rows = each.map(|(id, (a, _))| format!("INSERT INTO thing VALUES ({id}, {a})"));
+    pair.from.sql(&rows.collect::<Vec<_>>().join("; ")).await;
+    pair.catch_up().await;
+    assert!(differing(&pair).await.is_empty());
+    let mut named = BTreeMap::new();
+    let mut updates = Vec::new();
+    for (id, (a, b)) in pairs.iter().enumerate() {
+        updates.push(format!("UPDATE thing SET free = {b} WHERE id = {id}"));
+        named.insert(id.to_string(), ("free".to_string(), format!("{a} to {b}")));
+    }
+    pair.to.sql(&updates.join("; ")).await;
+    assert_named(&pair, &named).await;
+
+    let pair = Pair::new(Kind::Sqlite, Kind::Postgres, publish, subscribe).await;
+    let columns: &[(&str, &str, &str)] = &[
+        ("flag BOOLEAN", "1", "false"),
+        ("price DECIMAL(10,2)", "10.50", "10.51"),
+        ("made DATETIME", "'2026-11-20 12:00'", "'2026-11-20 12:00:00.000001'"),
+        ("day DATE", "'2026-11-20'", "'2026-11-21'"),
+        ("data BLOB", "x'00ff'", "'\\x00'"),
+        ("free", "1", "'1.0'"),
+        ("score REAL", "0.1", "0.10000000000000002"),
+        ("doc JSON", "'{\"a\":  1}'", "'{\"a\": 1}'"),
+        (
+            "uid UUID",
+            "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+            "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12'",
+        ),
+        ("word VARCHAR(20)", "'a'", "'a '"),
+        ("n INTEGER", "1", "2"),
+    ];
+    let declared: Vec<_> = columns.iter().map(|(c, ..)| *c).collect();
+    let table = format!("CREATE TABLE thing (id INTEGER PRIMARY KEY, {})", declared.join(", "));
+    pair.from.sql(&table).await;
+    let (mut named, mut rows, mut updates) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (i, (declared, value, other)) in columns.iter().enumerate() {
+        let column = declared.split(' ').next().unwrap();
+        for (w, to) in [*other, "NULL"].into_iter().enumerate() {
+            let id = i * 10 + w;
+            rows.push(format!("INSERT INTO thing (id, {column}) VALUES ({id}, {value})"));
+            updates.push(format!("UPDATE thing SET {column} = {to} WHERE id = {id}"));
+            named.insert(id.to_string(), (column.to_string(), format!("{declared} to {to}")));
+        }
+    }
+    pair.from.sql(&rows.join("; ")).await;
+    pair.catch_up().await;
+    assert!(differing(&pair).await.is_empty());
+    pair.to.sql(&updates.join("; ")).await;
+    assert_named(&pair, &named).await;
 }
