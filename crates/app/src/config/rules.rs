@@ -69,7 +69,8 @@ impl Config {
             let Some(database) = &service.database else { continue };
             for subscribe in &service.subscribe {
                 let (to, of) = (&service.name.value, &subscribe.of.value);
-                let table = (database.value.reveal().as_str(), plain_path(&subscribe.into.value));
+                let table =
+                    (database.value.reveal().as_str(), service.place(&subscribe.into.value));
                 let Some((other_to, other)) = seen.insert(table, (to, of)) else { continue };
                 if other_to != to {
                     problems.error(
@@ -124,6 +125,19 @@ impl Config {
 }
 
 impl Service {
+    /// A table's name as its database tells names apart: SQLite does not see upper and lower case.
+    fn place(&self, table: &str) -> Vec<String> {
+        let url = self.database.as_ref().map(|d| d.value.reveal().as_str());
+        let mut parts = plain_path(table);
+        if url.is_some_and(|url| url.starts_with("sqlite:")) {
+            parts.iter_mut().for_each(|part| part.make_ascii_lowercase());
+            if parts.len() == 2 && parts[0] == "main" {
+                parts.remove(0);
+            }
+        }
+        parts
+    }
+
     fn check(&self, config: &Config, problems: &mut Problems) {
         self.publish.iter().for_each(|p| p.check_masks(self, problems));
         let mut into: HashMap<Vec<String>, &EntityRef> = HashMap::new();
@@ -132,7 +146,7 @@ impl Service {
             if subscribe.of.value.service == self.name.value {
                 continue;
             }
-            let table = plain_path(&subscribe.into.value);
+            let table = self.place(&subscribe.into.value);
             if let Some(other) = into.insert(table, &subscribe.of.value) {
                 problems.error(
                     &subscribe.into.at,

@@ -27,7 +27,8 @@ pub(super) struct Target {
 /// Tables that were looked at. Everything here is forgotten when a table changes.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    ready: HashMap<(u64, usize), Arc<Target>>,
+    /// By schema, subscription, and how many columns of the schema are written.
+    ready: HashMap<(u64, usize, usize), Arc<Target>>,
     schema_version: Option<i64>,
     /// The build tables that take the rows of these tables, named as subscriptions do.
     beside: HashMap<String, String>,
@@ -66,7 +67,8 @@ impl Targets {
         }
         let mut places = Vec::with_capacity(shapes.len());
         for used in shapes {
-            let id = (used.shape.schema.0, used.shape.subscription);
+            let shape = &used.shape;
+            let id = (shape.schema.0, shape.subscription, shape.columns.len());
             let target = match self.ready.get(&id) {
                 Some(target) => target.clone(),
                 None => {
@@ -111,6 +113,7 @@ pub(crate) type Misfit = (String, String);
 impl<'a> Wanted<'a> {
     /// Compares a shape with what is there.
     pub(crate) fn of(shape: &'a Shape, found: Option<&Table>) -> Result<Self, Misfit> {
+        twins(shape)?;
         let Some(found) = found else {
             return if shape.create {
                 Ok(Self::Table)
@@ -126,6 +129,7 @@ impl<'a> Wanted<'a> {
             compare(shape, found, column)?;
         }
         keys_fit(shape, found)?;
+        computed(shape, found)?;
         let missing = |c: &&ShapeColumn| found.column(&c.name).is_none();
         let missing: Vec<_> = shape.columns.iter().filter(missing).collect();
         if missing.is_empty() {
@@ -138,6 +142,48 @@ impl<'a> Wanted<'a> {
             let help = format!("add what is missing: {}", add.join("; "));
             Err((format!("it has no column {}", names.join(", ")), help))
         }
+    }
+}
+
+/// Names that differ in the case of their letters alone are one name here.
+fn twins(shape: &Shape) -> Result<(), Misfit> {
+    for (i, column) in shape.columns.iter().enumerate() {
+        let mut before = shape.columns[..i].iter();
+        if let Some(twin) = before.find(|c| c.name.eq_ignore_ascii_case(&column.name)) {
+            let what = format!(
+                "its columns {:?} and {:?} have the same name: SQLite does not tell upper from \
+                 lower case in names",
+                twin.name, column.name
+            );
+            let help = format!(
+                "name the fields in the subscription, and give one of them another name: \
+                 `fields = {{ {:?} = {:?}, … }}`",
+                format!("{}_2", column.name),
+                column.column.name
+            );
+            return Err((what, help));
+        }
+    }
+    Ok(())
+}
+
+/// Columns that the publisher's database computes and does not send are none that rows could fill.
+fn computed(shape: &Shape, found: &Table) -> Result<(), Misfit> {
+    let plain = |name: &str| found.column(name).is_some_and(|here| !here.generated);
+    match shape.generated.iter().find(|g| plain(&g.name)) {
+        None => Ok(()),
+        Some(generated) => Err((
+            format!(
+                "its column {:?} is a plain one, but the source computes it and does not send it, \
+                 so the copy would hold NULL",
+                generated.name
+            ),
+            format!(
+                "make it a generated column that computes what the source does, which is {}; or \
+                 name the wanted fields, without this one, in the subscription's `fields`",
+                generated.expression
+            ),
+        )),
     }
 }
 
