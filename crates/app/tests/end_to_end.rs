@@ -7,6 +7,7 @@ mod end_to_end {
     mod bank;
     mod builds;
     mod compact;
+    mod computed;
     mod crash;
     mod databases;
     mod faults;

@@ -121,6 +121,12 @@ pub trait CopyView: Send {
     /// [`SinkError::Schema`] when there is no such table.
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError>;
 
+    /// What the copy makes of the columns that a shape says it computes, in their order.
+    ///
+    /// # Errors
+    /// As [`columns`](CopyView::columns).
+    async fn computed(&mut self, shape: &Shape) -> Result<Vec<Computed>, SinkError>;
+
     /// Begins to read a copy's rows, from the first on, in any order. What was left of an earlier
     /// reading is skipped.
     async fn begin(&mut self, shape: &Arc<Shape>) -> Result<(), SinkError>;
@@ -134,6 +140,19 @@ pub trait CopyView: Send {
 
     /// What foretells the copy's rows from the source's.
     async fn foresight(&mut self, shape: &Arc<Shape>) -> Result<Box<dyn Foresight>, SinkError>;
+}
+
+/// What a copy makes of a column that its source computes and does not send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Computed {
+    /// It computes the column by the same expression.
+    Alike,
+    /// It computes the column in its own way, which is this.
+    Otherwise(String),
+    /// It has a plain column, to which nobody gives values.
+    Plain,
+    /// It has no such column, or one of its own whose expression cannot be compared.
+    Missing,
 }
 
 /// Tells how a source's rows look in a copy of one shape.

@@ -35,7 +35,7 @@ pub use batch::{Batch, BatchBuilder, Event, Op, Snapshot, Span, Sparse, Transact
 pub use begin::{Begin, BeginError};
 pub use catalog::{Catalog, Edit, EditError, Entry, Origin, Pause};
 pub use check::{Finding, Fix, Severity};
-pub use compare::{CopyView, Foresight, RowSet, SourceView};
+pub use compare::{Computed, CopyView, Foresight, RowSet, SourceView};
 pub use database::{Database, DatabaseError, Listed, Offer, Retained, Table, TableColumn};
 pub use filter::{Bound, Filter, FilterError, Verdict};
 pub use ident::{IdentError, parse_path, plain_path, quote, quote_path};

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 mod filtered;
+mod settle;
 
 /// Which fields a subscription takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -303,6 +304,9 @@ impl Projection {
                 Some(source) => source,
                 None if self.growing => continue,
                 None => {
+                    if let Some(computed) = schema.computed(published) {
+                        return Err(self.computed(schema, computed));
+                    }
                     return Err(ProjectError::NoField {
                         from: self.from.clone(),
                         to: self.to.clone(),
@@ -322,6 +326,23 @@ impl Projection {
             columns.push(column(local, source));
         }
         Ok(columns)
+    }
+
+    fn computed(&self, schema: &Schema, computed: &Generated) -> ProjectError {
+        let field = computed.name.clone();
+        ProjectError::Computed {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            entity: schema.entity.clone(),
+            help: format!(
+                "take {field:?} out of the subscription's `fields`, and let the copy compute it from \
+                 the fields that arrive, as its publisher does: {}; a subscription without \
+                 `fields` takes all of them, and its copy gets such a column where the \
+                 subscriber's database can compute it",
+                computed.expression
+            ),
+            field,
+        }
     }
 
     /// The changes of `batches` from offset `at` on and before offset `end`. `settling` says of an
@@ -358,6 +379,7 @@ impl Projection {
                 }
             }
         }
+        settle::settle(&mut rows);
         Ok(rows)
     }
 

@@ -172,6 +172,11 @@ impl Schema {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
     }
+
+    /// The computed column with this name.
+    pub fn computed(&self, name: &str) -> Option<&Generated> {
+        self.generated.iter().find(|g| g.name == name)
+    }
 }
 
 #[cfg(test)]

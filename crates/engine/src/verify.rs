@@ -20,8 +20,8 @@ pub use report::{CopyReport, Difference, DifferentValue, Kind, Verified, VerifyE
 use compare::{Compare, Found, Sides};
 use overlay::{Lost, Overlay};
 use rowcast_core::{
-    Database, EntityName, Fields, Projection, Schema, Shape, SinkSpec, SourceSpec, SourceView,
-    Subscription,
+    Computed, Database, EntityName, Fields, Projection, Schema, Shape, SinkSpec, SourceSpec,
+    SourceView, Subscription,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +103,7 @@ struct Copy {
     /// Of the columns that the copy has.
     shape: Arc<Shape>,
     not_compared: Vec<String>,
+    otherwise: Vec<String>,
 }
 
 impl Verify {
@@ -203,19 +204,53 @@ impl Verify {
         let there = looked.copies.columns(&shape).await?;
         let named: Vec<_> = shape.columns.iter().zip(&there).collect();
         let missing = named.iter().filter(|(_, there)| !**there);
-        let missing: Vec<String> = missing.map(|(c, _)| c.name.clone()).collect();
+        let mut missing: Vec<String> = missing.map(|(c, _)| c.name.clone()).collect();
         let may_miss = shape.all_fields && shape.key.iter().all(|k| there[*k]);
         if !missing.is_empty() && !may_miss {
             let what = format!("{} has no column {}", subscription.into, missing.join(", "));
             return Err(self.not_yet(what, "`rowcast check` says how to add it").into());
         }
+        let otherwise = self.computed(&shape, looked, &mut missing).await?;
         let fields = named.iter().filter(|(_, there)| **there);
         let fields = fields.map(|(c, _)| (c.name.clone(), c.column.name.clone())).collect();
         let subscription =
             Subscription { fields: Fields::Named(fields), create: false, ..subscription };
         let shapes = self.projection(&subscription).shapes(&schema).map_err(VerifyError::from)?;
         let shape = shapes.first().cloned().ok_or_else(|| self.not_published(entity))?;
-        Ok(Copy { subscription, schema, shape, not_compared: missing })
+        Ok(Copy { subscription, schema, shape, not_compared: missing, otherwise })
+    }
+
+    /// The columns that the copy computes otherwise than its source; adds those that it lacks to
+    /// `missing`. One by the same expression holds what its inputs say, and those are compared.
+    async fn computed(
+        &self,
+        shape: &Shape,
+        looked: &mut Looked,
+        missing: &mut Vec<String>,
+    ) -> Result<Vec<String>, Stop> {
+        let mut otherwise = Vec::new();
+        if shape.generated.is_empty() {
+            return Ok(otherwise);
+        }
+        let found = looked.copies.computed(shape).await?;
+        for (generated, found) in shape.generated.iter().zip(found) {
+            let name = &generated.name;
+            match found {
+                Computed::Alike => {}
+                Computed::Missing => missing.push(name.clone()),
+                Computed::Otherwise(_) => otherwise.push(name.clone()),
+                Computed::Plain => {
+                    let (into, from) = (&shape.into, &self.sink.route.from);
+                    let what = format!(
+                        "{into}'s column {name:?} is a plain one, and {from} computes it and does \
+                         not send it, so nobody knows what it should hold"
+                    );
+                    let help = "`rowcast check` says how to let the copy compute it";
+                    return Err(self.not_yet(what, help).into());
+                }
+            }
+        }
+        Ok(otherwise)
     }
 
     fn projection(&self, subscription: &Subscription) -> Projection {
@@ -260,6 +295,7 @@ impl Compared {
             parked: self.found.parked,
             listed: self.found.details.into_iter().map(|d| d.difference).collect(),
             not_compared: self.copy.not_compared,
+            otherwise: self.copy.otherwise,
             seconds: self.took.as_secs_f64(),
         }
     }

@@ -41,7 +41,15 @@ pub(crate) fn text(verified: &Verified, values: bool, paint: Paint) -> String {
         }
         if !copy.not_compared.is_empty() {
             let names = copy.not_compared.join(", ");
-            let _ = writeln!(out, "    not compared, the copy has no such column yet: {names}");
+            let _ = writeln!(
+                out,
+                "    not compared, the copy does not have them from its source: {names}"
+            );
+        }
+        if !copy.otherwise.is_empty() {
+            let names = copy.otherwise.join(", ");
+            let line = format!("the copy computes otherwise than its source: {names}");
+            let _ = writeln!(out, "    {}", paint.red(&line));
         }
     }
     out
@@ -129,6 +137,7 @@ fn copy(copy: &CopyReport, values: bool) -> Json {
         "left": copy.left,
         "parked": copy.parked,
         "not_compared": copy.not_compared,
+        "computed_otherwise": copy.otherwise,
         "seconds": copy.seconds,
         "listed": copy.listed.iter().map(|d| listed(d, values)).collect::<Vec<_>>(),
     })
@@ -187,6 +196,7 @@ mod tests {
             left: 3,
             parked: 0,
             not_compared: vec!["late".into()],
+            otherwise: vec![],
             seconds: 2.0,
         };
         Verified {
@@ -207,7 +217,7 @@ mod tests {
         assert_eq!(lines[1], "    missing   id=5");
         assert_eq!(lines[2], "    different id=9  name, city");
         assert_eq!(lines[3], "    … and 1 more; --json names more of them");
-        assert_eq!(lines[4], "    not compared, the copy has no such column yet: late");
+        assert_eq!(lines[4], "    not compared, the copy does not have them from its source: late");
         assert!(!plain.contains("Ada"));
         let told = text(&verified(), true, Paint::PLAIN);
         assert!(

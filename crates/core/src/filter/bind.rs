@@ -156,6 +156,12 @@ impl Binder<'_> {
                 return Ok(index);
             }
         }
+        if self.schema.computed(name).is_some() {
+            let of = &self.schema.entity;
+            let what = format!("{of}'s field {name:?} is computed by its database, and not sent");
+            let help = "write the condition over the fields that it is computed from";
+            return Err(FilterError::new(at, what, help));
+        }
         let what = format!("{} has no field {name:?}", self.schema.entity);
         let names: Vec<_> = columns().map(|c| c.name.as_str()).collect();
         let mut help = format!("its published fields are {}", names.join(", "));

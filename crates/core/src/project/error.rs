@@ -17,6 +17,23 @@ pub enum ProjectError {
         /// The field.
         field: String,
     },
+    /// A named field is one that the publisher's database computes and does not send.
+    #[error(
+        "{to} subscribed to field {field:?} of {from}.{entity}, which {from}'s database computes \
+             and does not send"
+    )]
+    Computed {
+        /// The publisher.
+        from: ServiceName,
+        /// The entity.
+        entity: EntityName,
+        /// The subscriber.
+        to: ServiceName,
+        /// The field.
+        field: String,
+        /// What to do instead.
+        help: String,
+    },
     /// A part of the key is not taken: rows could not be told apart.
     #[error("{to}'s subscription to {from}.{entity} leaves out the key field {field:?}")]
     NoKey {
@@ -74,6 +91,7 @@ impl Diagnose for ProjectError {
     fn remedy(&self) -> Remedy {
         match self {
             Self::NoField { .. }
+            | Self::Computed { .. }
             | Self::NoKey { .. }
             | Self::Twice { .. }
             | Self::Filter { .. } => Remedy::Operator(Code::SinkSchema),
@@ -89,7 +107,7 @@ impl Diagnose for ProjectError {
             }
             Self::NoKey { .. } => "add the key field to the subscription's `fields`",
             Self::Twice { .. } => "give one of them another name in the subscription's `fields`",
-            Self::Filter { help, .. } => help,
+            Self::Filter { help, .. } | Self::Computed { help, .. } => help,
             Self::Unknowable { .. } => {
                 "read the entity's rows into the log again: `rowcast run --resnapshot SERVICE`, with \
                  the publisher's name"

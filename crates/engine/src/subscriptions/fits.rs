@@ -46,7 +46,8 @@ pub(super) async fn look(
             ProjectError::NoField { field, .. } => {
                 advice(field, "its fields", schema.columns.iter().map(|c| c.name.as_str()))
             }
-            ProjectError::NoKey { .. }
+            ProjectError::Computed { .. }
+            | ProjectError::NoKey { .. }
             | ProjectError::Twice { .. }
             | ProjectError::Filter { .. }
             | ProjectError::Unknowable { .. } => e.help().to_string(),

@@ -73,6 +73,8 @@ pub struct CopyReport {
     pub parked: u64,
     /// Published fields that the copy has no column for yet.
     pub not_compared: Vec<String>,
+    /// Columns that the copy computes otherwise than its source does.
+    pub otherwise: Vec<String>,
     /// How long it took to compare, mending included.
     pub seconds: f64,
 }
@@ -101,9 +103,14 @@ impl Verified {
         self.copies.iter().map(|c| c.parked).sum()
     }
 
+    /// Whether some copy is known not to be what its source is.
+    pub fn differs(&self) -> bool {
+        self.left() > 0 || self.copies.iter().any(|c| !c.otherwise.is_empty())
+    }
+
     /// Whether every copy holds what its source holds.
     pub fn is_identical(&self) -> bool {
-        self.left() == 0 && self.parked() == 0
+        !self.differs() && self.parked() == 0
     }
 }
 

@@ -4,8 +4,8 @@ use super::row::{pack, schema};
 use super::{BTreeMap, Content, MemoryDatabase};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, EntityName, Foresight, LogId, Pending, Point, Position, RouteId, RowSet,
-    Schema, Shape, SinkError, SourceError, SourceSpec, SourceView,
+    Checkpoint, Computed, CopyView, EntityName, Foresight, LogId, Pending, Point, Position,
+    RouteId, RowSet, Schema, Shape, SinkError, SourceError, SourceSpec, SourceView,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +97,10 @@ impl CopyView for MemoryCopies {
 
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError> {
         Ok(vec![true; shape.columns.len()])
+    }
+
+    async fn computed(&mut self, shape: &Shape) -> Result<Vec<Computed>, SinkError> {
+        Ok(vec![Computed::Missing; shape.generated.len()])
     }
 
     async fn begin(&mut self, shape: &Arc<Shape>) -> Result<(), SinkError> {

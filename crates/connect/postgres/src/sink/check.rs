@@ -6,7 +6,9 @@ use super::fit::{self, Misfit};
 use super::table::{Table, TableName};
 use crate::connect::{Address, Session};
 use crate::enums;
-use rowcast_core::{Diagnose, Finding, Listed, Severity, Shape, SinkSpec, quote};
+use rowcast_core::{
+    Computed, Diagnose, Finding, Generated, Listed, Severity, Shape, SinkSpec, quote,
+};
 use std::sync::Arc;
 
 /// Everything that writing the route's copies needs, looked at.
@@ -164,6 +166,7 @@ async fn table(
     if !lacking.is_empty() {
         findings.push(good(&subject, "will be given columns that came later"));
     }
+    findings.extend(computed(session, shape, &name, Some(&table)).await);
     if findings.is_empty() {
         let rows = table.rows_estimate.max(0.0);
         findings.push(good(&subject, &format!("fits; it holds about {rows} rows")));
@@ -173,6 +176,58 @@ async fn table(
     let lacking = lacking_values(session, &subject, &columns, listed).await;
     findings.extend(lacking.map_err(|e| unanswered(&subject, &e))?);
     Ok(findings)
+}
+
+/// Columns that the source computes and the copy does not, or does in another way. One that is a plain
+/// column here is a misfit.
+async fn computed(
+    session: &Session,
+    shape: &Shape,
+    name: &TableName,
+    table: Option<&Table>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for generated in &shape.generated {
+        let found = table.map_or(Computed::Missing, |t| fit::computed_by(t, generated));
+        let (what, statement) = match found {
+            Computed::Alike | Computed::Plain => continue,
+            Computed::Otherwise(by) => (
+                format!(
+                    "computes {:?} otherwise than its source, which has {} AS {}; here it is {by}",
+                    generated.name, generated.native, generated.expression
+                ),
+                fit::compute(name, generated),
+            ),
+            Computed::Missing => {
+                let why = match shape.create {
+                    true => cannot_compute(session, shape, generated).await,
+                    false => Some("`create = false` keeps Rowcast from adding it".into()),
+                };
+                let Some(why) = why else { continue };
+                let what = format!("goes without the computed column {:?}: {why}", generated.name);
+                (what, fit::add_generated(name, generated))
+            }
+        };
+        let help = "let the copy compute it as its source does; or name the wanted fields, without \
+                    this one, in the subscription's `fields`";
+        let finding = Finding::new(Severity::Warning, name.sql(), what, help);
+        findings.push(finding.with_fix(false, vec![statement]));
+    }
+    findings
+}
+
+/// Why this database cannot compute a column, tried on a table that is gone at once.
+async fn cannot_compute(session: &Session, shape: &Shape, generated: &Generated) -> Option<String> {
+    let name = TableName { schema: "pg_temp".into(), table: "rowcast_trial".into() };
+    let make = fit::create(shape, &name);
+    let why = match session.batch_execute(&format!("BEGIN; {make}")).await {
+        Ok(()) => session.batch_execute(&fit::add_generated(&name, generated)).await.err(),
+        // Who may not try finds out at the first run.
+        Err(_) => None,
+    };
+    // The trial ends with its transaction; a session that does not answer is told by what follows.
+    let _ = session.batch_execute("ROLLBACK").await;
+    why.map(|e| e.as_db_error().map_or_else(|| e.to_string(), |e| e.message().to_string()))
 }
 
 /// What the types of a copy's columns lack of the values that the source's list; each column with its
@@ -242,6 +297,7 @@ async fn missing(
         ELSE has_schema_privilege(to_regnamespace($1)::oid, 'CREATE') END";
     if session.query_one(may, &[&schema]).await?.get(0) {
         findings.insert(0, good(&subject, "will be made at the first run"));
+        findings.extend(computed(session, shape, name, None).await);
         return Ok(findings);
     }
     let found = bad(

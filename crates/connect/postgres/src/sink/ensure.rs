@@ -7,7 +7,7 @@ use super::member;
 use super::table::{Table, TableName};
 use super::target::Target;
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{Generated, Shape, SinkError, quote};
+use rowcast_core::{Computed, Generated, Shape, SinkError, quote};
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -69,6 +69,7 @@ pub(super) async fn target(
         let run = misfit.fix.map_or_else(String::new, |(_, s)| format!(": {}", s.join("; ")));
         return Err(who.schema(&name.sql(), misfit.what, misfit.help + &run));
     }
+    computed(session, shape, &name, &table, who).await?;
     let key = table.key(shape).ok_or_else(|| who.bug("a table without a key passed the check"))?;
     Ok(Target::new(shape, name.sql(), &table, key))
 }
@@ -88,40 +89,72 @@ async fn create(
     }
     run(session, name, &[fit::create(shape, name)], who).await?;
     info!(table = %name.sql(), entity = %shape.entity, "made the table");
+    Ok(())
+}
+
+/// Gives a copy the columns that its source computes, as far as it can compute them.
+async fn computed(
+    session: &Session,
+    shape: &Shape,
+    name: &TableName,
+    table: &Table,
+    who: &Who,
+) -> Result<(), SinkError> {
     for generated in &shape.generated {
-        add_generated(session, name, generated, who).await?;
+        match fit::computed_by(table, generated) {
+            Computed::Missing if shape.create => {
+                add_generated(session, name, generated, who).await?;
+            }
+            Computed::Missing => warn!(
+                table = name.sql(),
+                column = generated.name,
+                "the copy goes without a computed column, and `create = false` keeps Rowcast from \
+                 adding it"
+            ),
+            Computed::Otherwise(_) => warn!(
+                table = name.sql(),
+                column = generated.name,
+                "the copy computes a column otherwise than its source does: {}",
+                fit::compute(name, generated)
+            ),
+            Computed::Alike | Computed::Plain => {}
+        }
     }
     Ok(())
 }
 
-/// Adds a computed column, or leaves it out when the copy lacks what it is computed from. In a block
-/// of its own, because a transaction may be open that has to survive it.
+/// The statement that adds a computed column, or leaves it out when the copy lacks what it is computed
+/// from: a block of its own, because a transaction may be open that has to survive it.
+pub(super) fn try_to_add(name: &TableName, generated: &Generated) -> String {
+    let sql = fit::add_generated(name, generated);
+    let mut tag = String::from("$rowcast$");
+    while sql.contains(&tag) {
+        tag.insert(1, 'x');
+    }
+    format!(
+        "DO {tag} BEGIN PERFORM set_config('rowcast.without', '', false); {sql}; \
+         EXCEPTION WHEN others THEN PERFORM set_config('rowcast.without', SQLERRM, false); END {tag}"
+    )
+}
+
+/// Adds a computed column, and says why the copy goes without it.
 async fn add_generated(
     session: &Session,
     name: &TableName,
     generated: &Generated,
     who: &Who,
 ) -> Result<(), SinkError> {
-    let sql = fit::add_generated(name, generated);
-    let mut tag = String::from("$rowcast$");
-    while sql.contains(&tag) {
-        tag.insert(1, 'x');
-    }
-    let block = format!(
-        "DO {tag} BEGIN {sql}; EXCEPTION WHEN undefined_column OR undefined_function \
-         OR undefined_object THEN NULL; END {tag}"
-    );
-    session
-        .batch_execute(&block)
-        .await
-        .map_err(|e| who.statement("adding a computed column", e))?;
-    let there = Table::find(session, name, who).await?;
-    if there.is_some_and(|t| t.column(&generated.name).is_none()) {
-        warn!(
+    let block = try_to_add(name, generated);
+    let refused = |e| who.statement("adding a computed column", e);
+    session.batch_execute(&block).await.map_err(refused)?;
+    let why = session.query_one("SELECT current_setting('rowcast.without')", &[]).await;
+    match why.map_err(refused)?.get::<_, &str>(0) {
+        "" => info!(table = name.sql(), column = generated.name, "added a computed column"),
+        why => warn!(
             table = name.sql(),
             column = generated.name,
-            "the copy goes without a computed column: it lacks what that is computed from"
-        );
+            "the copy goes without a computed column: {why}"
+        ),
     }
     Ok(())
 }

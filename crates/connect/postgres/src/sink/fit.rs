@@ -3,7 +3,7 @@
 
 use super::table::{Table, TableName};
 use super::types;
-use rowcast_core::{Generated, Shape, ShapeColumn, quote};
+use rowcast_core::{Computed, Generated, Shape, ShapeColumn, quote};
 
 /// One thing that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +48,57 @@ pub(super) fn for_build(shape: &Shape, live: Option<&Table>) -> Shape {
 /// The statement that adds a column which the source computes. It fails when the copy lacks one of
 /// the columns it is computed from.
 pub(super) fn add_generated(name: &TableName, generated: &Generated) -> String {
+    format!("ALTER TABLE {} {}", name.sql(), adding(generated))
+}
+
+fn adding(generated: &Generated) -> String {
     format!(
-        "ALTER TABLE {} ADD COLUMN {} {} GENERATED ALWAYS AS ({}) STORED",
-        name.sql(),
+        "ADD COLUMN {} {} GENERATED ALWAYS AS ({}) STORED",
         quote(&generated.name),
         generated.native,
         generated.expression
     )
+}
+
+/// The statement that makes a copy's column one that the copy computes as the source does.
+pub(super) fn compute(name: &TableName, generated: &Generated) -> String {
+    let column = quote(&generated.name);
+    format!("ALTER TABLE {} DROP COLUMN {column}, {}", name.sql(), adding(generated))
+}
+
+/// What a copy makes of a column that the source computes, from the type and the expression that the
+/// copy's column has. Expressions are compared as servers print them, which all supported versions do
+/// alike.
+pub(super) fn computed(generated: &Generated, there: Option<(&str, Option<&str>)>) -> Computed {
+    match there {
+        None => Computed::Missing,
+        Some((_, None)) => Computed::Plain,
+        Some((native, Some(by))) if native == generated.native && by == generated.expression => {
+            Computed::Alike
+        }
+        Some((native, Some(by))) => Computed::Otherwise(format!("{native} AS {by}")),
+    }
+}
+
+/// The same of a table.
+pub(super) fn computed_by(table: &Table, generated: &Generated) -> Computed {
+    let there = table.column(&generated.name);
+    computed(generated, there.map(|c| (c.native.as_str(), c.expression.as_deref())))
+}
+
+fn plain(generated: &Generated, name: &TableName) -> Misfit {
+    Misfit {
+        what: format!(
+            "its column {:?} is a plain one, but the source computes it and does not send it, so \
+             the copy would hold NULL",
+            generated.name
+        ),
+        help:
+            "let the copy compute it as well; or name the wanted fields, without this one, in the \
+               subscription's `fields`"
+                .into(),
+        fix: Some((false, vec![compute(name, generated)])),
+    }
 }
 
 /// The statements that add a column, with the value that older rows have at the source.
@@ -95,6 +139,8 @@ pub(super) fn misfits(shape: &Shape, name: &TableName, table: &Table) -> Vec<Mis
     if columns_there && table.key(shape).is_none() {
         misfits.push(no_key(shape, name));
     }
+    let uncomputed = shape.generated.iter().filter(|g| computed_by(table, g) == Computed::Plain);
+    misfits.extend(uncomputed.map(|g| plain(g, name)));
     for extra in &table.columns {
         let ours = shape.columns.iter().any(|c| c.name == extra.name);
         if !ours && extra.not_null && !extra.has_default && !extra.generated {
@@ -137,12 +183,12 @@ fn column_misfit(
         Some(Misfit { what, help: help.into(), fix: Some((false, vec![statement])) })
     };
     if there.generated {
-        return Some(Misfit {
-            what: format!("its column {:?} is computed by the table itself", column.name),
-            help: "take the field out of the subscription's `fields`, or make it a plain column"
-                .into(),
-            fix: None,
-        });
+        return alter(
+            format!("its column {:?} is computed by the table itself", column.name),
+            "take the field out of the subscription's `fields`, or make it a plain column; one that \
+             is not stored has to be dropped and added again",
+            "DROP EXPRESSION".into(),
+        );
     }
     if there.identity_always {
         return alter(

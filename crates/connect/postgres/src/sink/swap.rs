@@ -5,7 +5,7 @@
 //! written, the others are not touched. Readers see the old rows until the commit.
 
 use super::checkpoint::Place;
-use super::ensure::BUILD_GONE;
+use super::ensure::{BUILD_GONE, try_to_add};
 use super::errors::Who;
 use super::member::{build, elsewhere, remember, roll};
 use super::table::{Table, TableName};
@@ -184,10 +184,12 @@ fn moved(
         return Err(who.schema(&name.sql(), what, help));
     }
     let (schema, table) = (quote(&name.schema), quote(&name.table));
-    let build = build.sql();
+    let computed: String =
+        shape.generated.iter().map(|g| format!("; {}", try_to_add(name, g))).collect();
     Ok(Ready::Move(format!(
-        "ALTER TABLE {build} SET SCHEMA {schema}; ALTER TABLE {schema}.{} RENAME TO {table}",
-        build.trim_start_matches("\"rowcast\"."),
+        "ALTER TABLE {} SET SCHEMA {schema}; ALTER TABLE {schema}.{} RENAME TO {table}{computed}",
+        build.sql(),
+        quote(&build.table),
     )))
 }
 

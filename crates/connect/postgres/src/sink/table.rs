@@ -43,6 +43,8 @@ pub(super) struct Column {
     /// `GENERATED ALWAYS AS IDENTITY`: takes no value of ours.
     pub(super) identity_always: bool,
     pub(super) generated: bool,
+    /// What it is computed by.
+    pub(super) expression: Option<String>,
     /// Reading a text as this type is not what a cast from text does.
     pub(super) cast_differs: bool,
     /// What stands between two elements of an array of this type.
@@ -97,8 +99,10 @@ const COLUMNS: &str = "
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid
             AND (i.indisunique OR i.indisexclusion)
             AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL)),
-        a.atttypid, t.typdelim
+        a.atttypid, t.typdelim,
+        CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Keys that `ON CONFLICT` can go by, one row for each of their columns.
@@ -180,6 +184,7 @@ fn column(row: &Row) -> Column {
         unique: row.get(9),
         oid: row.get(10),
         delimiter: row.get::<_, i8>(11) as u8,
+        expression: row.get(12),
     }
 }
 

@@ -14,8 +14,8 @@ use tracing::info;
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     pub(super) list: Vec<Target>,
-    /// By schema and subscription.
-    by_shape: HashMap<(SchemaId, usize), usize>,
+    /// By schema, subscription, and how many columns of the schema are written.
+    by_shape: HashMap<(SchemaId, usize, usize), usize>,
     /// Indexes into `list`, parents before children.
     pub(super) parents_first: Vec<usize>,
     /// Some constraint of some table may wait for the commit.
@@ -36,7 +36,7 @@ impl Targets {
 
     /// The target of a shape that was ensured.
     pub(super) fn known(&self, shape: &Shape) -> Option<usize> {
-        self.by_shape.get(&(shape.schema, shape.subscription)).copied()
+        self.by_shape.get(&shape_id(shape)).copied()
     }
 
     /// The target of a shape: its table made, brought up, and compared.
@@ -54,7 +54,7 @@ impl Targets {
         self.tell_gone(shape);
         self.list.push(target);
         let index = self.list.len() - 1;
-        self.by_shape.insert((shape.schema, shape.subscription), index);
+        self.by_shape.insert(shape_id(shape), index);
         self.sort(session).await.map_err(|e| who.statement("looking at foreign keys", e))?;
         Ok(index)
     }
@@ -79,6 +79,10 @@ impl Targets {
         (self.parents_first, self.deferrable) = order(session, &oids).await?;
         Ok(())
     }
+}
+
+fn shape_id(shape: &Shape) -> (SchemaId, usize, usize) {
+    (shape.schema, shape.subscription, shape.columns.len())
 }
 
 /// Indexes of tables, parents before children; and whether some constraint of theirs may wait for

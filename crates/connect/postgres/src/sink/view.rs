@@ -3,6 +3,7 @@
 use super::checkpoint::read_epoch;
 use super::encode::{Form, Unfit, with_text};
 use super::errors::Who;
+use super::fit;
 use super::lanes;
 use super::table::TableName;
 use super::types;
@@ -12,8 +13,8 @@ use crate::source::rows::CopyOut;
 use crate::source::wire::{Purpose, Rows, Wire, WireError};
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, Offset, Pending, Position, RouteId, Row, RowSet,
-    RowWriter, Shape, SinkError, Value, quote,
+    Checkpoint, Computed, CopyView, Foresight, Generated, LogId, Offset, Pending, Position,
+    RouteId, Row, RowSet, RowWriter, Shape, SinkError, Value, quote,
 };
 
 use std::sync::Arc;
@@ -66,6 +67,26 @@ impl CopyView for PostgresCopies {
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError> {
         let there = self.types(shape).await?;
         Ok(there.iter().map(Option::is_some).collect())
+    }
+
+    async fn computed(&mut self, shape: &Shape) -> Result<Vec<Computed>, SinkError> {
+        let table = self.table(shape)?;
+        let sql = format!(
+            "SELECT a.attname, format_type(a.atttypid, a.atttypmod), \
+                    CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+             LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE n.nspname = {} AND c.relname = {}",
+            literal(&table.schema),
+            literal(&table.table)
+        );
+        let found = self.ask(&sql).await?;
+        let of = |generated: &Generated| {
+            let row = found.iter().find(|r| r[0].as_deref() == Some(generated.name.as_str()));
+            row.map(|r| (r[1].as_deref().unwrap_or_default(), r[2].as_deref()))
+        };
+        Ok(shape.generated.iter().map(|g| fit::computed(g, of(g))).collect())
     }
 
     async fn begin(&mut self, shape: &Arc<Shape>) -> Result<(), SinkError> {

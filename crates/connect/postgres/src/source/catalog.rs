@@ -25,6 +25,8 @@ pub(crate) struct TableColumn {
     pub(crate) fill: Option<String>,
     /// The expression of a column that the server computes.
     pub(crate) generated: Option<String>,
+    /// Numbers of the columns that it is computed from.
+    pub(crate) inputs: Vec<u32>,
 }
 
 /// A unique index whose columns are all plain and never null.
@@ -239,7 +241,14 @@ fn columns_sql(oids: &[u32]) -> String {
                           JOIN pg_attribute p ON p.attrelid = l.relid AND p.attname = a.attname \
                           WHERE p.atthasmissing LIMIT 1) END, \
                 CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END, \
-                {}, a.attnum, a.xmin \
+                {}, a.attnum, a.xmin, \
+                CASE WHEN a.attgenerated <> '' THEN (\
+                     SELECT string_agg(DISTINCT p.refobjsubid::text, ',') FROM pg_depend p \
+                     WHERE p.refclassid = 'pg_class'::regclass AND p.refobjid = a.attrelid \
+                       AND p.refobjsubid NOT IN (0, a.attnum) \
+                       AND (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid \
+                         OR p.classid = 'pg_class'::regclass AND p.objid = a.attrelid \
+                           AND p.objsubid = a.attnum)) END \
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
          JOIN pg_type t ON t.oid = a.atttypid {} \
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
@@ -262,6 +271,7 @@ fn column(row: &Row) -> TableColumn {
         not_null: is(row, 5),
         fill: row.get(6).cloned().flatten(),
         generated: row.get(7).cloned().flatten(),
+        inputs: text(row, 13).split(',').filter_map(|n| n.parse().ok()).collect(),
         kind: kinds::kind(number(row, 8), &text(row, 9), &text(row, 10)),
     }
 }

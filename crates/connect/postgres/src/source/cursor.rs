@@ -43,18 +43,20 @@ struct MadeColumn {
     number: u32,
     changed: u32,
     name: String,
+    /// The server computes it, so no row in the log has a value of it.
+    computed: bool,
 }
 
 impl Made {
     fn of(table: &Table) -> Self {
-        let plain = table.columns.iter().filter(|c| c.generated.is_none());
         let column = |c: &TableColumn| MadeColumn {
             number: c.number,
             changed: c.changed,
             name: c.name.clone(),
+            computed: c.generated.is_some(),
         };
         let leaves = (table.kind == 'p').then(|| table.leaves.noted());
-        Self { file: table.file, columns: plain.map(column).collect(), leaves }
+        Self { file: table.file, columns: table.columns.iter().map(column).collect(), leaves }
     }
 
     /// [`Table::file`].
@@ -75,7 +77,9 @@ impl Made {
             // Of another number it is another column. One that was changed while the table was
             // written anew may have been computed (`ALTER COLUMN … TYPE … USING …`).
             Some(known) => {
-                known.number == column.number && !(anew && known.changed != column.changed)
+                known.number == column.number
+                    && !known.computed
+                    && !(anew && known.changed != column.changed)
             }
             // A new column holds its default in old rows, which the schema says; not when that was
             // computed for each row. A renamed one is not new.
@@ -91,7 +95,9 @@ impl Made {
         let mut row = RowWriter::new(&mut bytes);
         row.push(Value::Integer(self.file));
         for column in &self.columns {
-            row.push(Value::Integer(i64::from(column.number)));
+            // Below zero: computed.
+            let number = i64::from(column.number);
+            row.push(Value::Integer(if column.computed { -number } else { number }));
             row.push(Value::Integer(i64::from(column.changed)));
             row.push(Value::Text(column.name.as_bytes()));
         }
@@ -105,7 +111,8 @@ impl Made {
         let column = |c: &[Value<'_>]| match *c {
             [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
                 Some(MadeColumn {
-                    number: u32::try_from(number).ok()?,
+                    number: u32::try_from(number.unsigned_abs()).ok()?,
+                    computed: number < 0,
                     changed: u32::try_from(changed).ok()?,
                     name: String::from_utf8(name.to_vec()).ok()?,
                 })
@@ -297,7 +304,14 @@ mod tests {
             after: vec![b"7'\xff".to_vec()],
             made: Some(Made {
                 file: 1 << 40,
-                columns: vec![MadeColumn { number: 1, changed: u32::MAX, name: "ü".into() }],
+                columns: [(1, false), (2, true)]
+                    .map(|(number, computed)| MadeColumn {
+                        number,
+                        changed: u32::MAX,
+                        name: "ü".into(),
+                        computed,
+                    })
+                    .into(),
                 leaves: Some(Noted {
                     horizon: 1 << 33,
                     list: vec![LeafNote { oid: 7, file: 8, attached: i64::MIN }],

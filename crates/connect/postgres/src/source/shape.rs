@@ -159,6 +159,7 @@ pub(crate) fn of_relation(
                     not_null: c.identity && relation.identity != b'f',
                     fill: None,
                     generated: None,
+                    inputs: vec![],
                 }
             }
         })
@@ -210,10 +211,15 @@ fn shape(
     key: &[String],
 ) -> Result<Shape, Unfit> {
     let name = table.sql();
-    let generated = |n: &str| table.column(n).is_some_and(|c| c.generated.is_some());
+    let is_sent = |n: &str| sent.iter().any(|c| c.name == n);
     let published = |n: &str| publish.fields.as_ref().is_none_or(|f| f.iter().any(|f| f == n));
     for field in publish.fields.iter().flatten() {
-        if !generated(field) && !sent.iter().any(|c| c.name == *field) {
+        if is_sent(field) {
+            continue;
+        }
+        if let Some(computed) = table.column(field).filter(|c| c.generated.is_some()) {
+            inputs_fit(table, computed, publish)?;
+        } else {
             return Err(Unfit::new(
                 format!("{name} has no column {}", quote(field)),
                 "add the column, or take it out of the entity's `fields`; subscribers that name it \
@@ -222,7 +228,7 @@ fn shape(
         }
     }
     for column in key {
-        if generated(column) || !sent.iter().any(|c| c.name == *column) {
+        if !is_sent(column) {
             return Err(Unfit::new(
                 format!("{name}'s key column {} is not in the stream", quote(column)),
                 "a key must consist of plain columns",
@@ -258,7 +264,8 @@ fn shape(
     let masked = sent.iter().filter(|c| published(&c.name));
     let masks: Vec<_> = masked.map(|c| publish.masks.masker(&c.name, c.kind)).collect();
     let masks = if publish.masks.is_empty() { Arc::default() } else { masks.into() };
-    let generated = table.columns.iter().filter(|c| published(&c.name)).filter_map(|c| {
+    let computed = table.columns.iter().filter(|c| published(&c.name) && !is_sent(&c.name));
+    let generated = computed.filter_map(|c| {
         let expression = c.generated.clone().filter(|_| carries(c, publish))?;
         Some(Generated { name: c.name.clone(), native: c.native.clone(), expression })
     });
@@ -269,6 +276,38 @@ fn shape(
         generated: generated.collect(),
     };
     Ok(Shape { id: schema.id(), parts: parts.collect(), masks, schema: Arc::new(schema) })
+}
+
+/// Whether copies can compute a column that is named among the published fields. The server does not
+/// send it.
+fn inputs_fit(table: &Table, computed: &TableColumn, publish: &Publish) -> Result<(), Unfit> {
+    let (name, column) = (table.sql(), quote(&computed.name));
+    if publish.masks.of(&computed.name).is_none() && !carries(computed, publish) {
+        return Err(Unfit::new(
+            format!("{name}'s column {column} is computed from masked fields, so no copy has it"),
+            format!("take \"{}\" out of the entity's `fields`", computed.name),
+        ));
+    }
+    let inputs = table.columns.iter().filter(|c| computed.inputs.contains(&c.number));
+    let published = |n: &String| publish.fields.as_ref().is_none_or(|f| f.contains(n));
+    let lacking: Vec<_> = inputs.map(|c| &c.name).filter(|n| !published(n)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let from: Vec<_> = lacking.iter().map(|n| quote(n)).collect();
+    let fields: Vec<_> = lacking.iter().map(|n| format!("{n:?}")).collect();
+    Err(Unfit::new(
+        format!(
+            "{name}'s column {column} is computed by the server, which does not send it, and copies \
+             cannot compute it: {} is not among the published fields",
+            from.join(", ")
+        ),
+        format!(
+            "add {} to the entity's `fields`, so that copies can compute it, or take {:?} out of them",
+            fields.join(", "),
+            computed.name
+        ),
+    ))
 }
 
 /// Every mask names a published column, and none makes two keys one.

@@ -8,8 +8,8 @@ use crate::table::{self, Table};
 use crate::types::DIALECT;
 use async_trait::async_trait;
 use rowcast_core::{
-    Checkpoint, CopyView, Foresight, LogId, Pending, RouteId, Row, RowSet, RowWriter, Shape,
-    SinkError, Value, quote,
+    Checkpoint, Computed, CopyView, Foresight, Generated, LogId, Pending, RouteId, Row, RowSet,
+    RowWriter, Shape, SinkError, Value, quote,
 };
 use rusqlite::{Connection, Error, params_from_iter};
 use std::path::PathBuf;
@@ -80,6 +80,16 @@ impl CopyView for SqliteCopies {
     async fn columns(&mut self, shape: &Shape) -> Result<Vec<bool>, SinkError> {
         let table = self.table(shape).await?;
         Ok(shape.columns.iter().map(|c| table.column(&c.name).is_some()).collect())
+    }
+
+    async fn computed(&mut self, shape: &Shape) -> Result<Vec<Computed>, SinkError> {
+        let table = self.table(shape).await?;
+        let of = |g: &Generated| match table.column(&g.name) {
+            Some(here) if !here.generated => Computed::Plain,
+            // Expressions of another product cannot be compared with those here.
+            Some(_) | None => Computed::Missing,
+        };
+        Ok(shape.generated.iter().map(of).collect())
     }
 
     async fn begin(&mut self, shape: &Arc<Shape>) -> Result<(), SinkError> {
