@@ -36,9 +36,16 @@ fn named(pairs: &[(&str, &str)]) -> Fields {
 }
 
 fn stored(base: u64, events: &[(Op, &[Value<'_>], &[Value<'_>])]) -> Stored {
-    let schema = schema();
+    stored_as(&schema(), base, events)
+}
+
+fn stored_as(
+    schema: &Arc<Schema>,
+    base: u64,
+    events: &[(Op, &[Value<'_>], &[Value<'_>])],
+) -> Stored {
     let mut b = BatchBuilder::new();
-    let s = b.schema(schema.id(), &schema);
+    let s = b.schema(schema.id(), schema);
     b.begin(Point::Sequence(1), 0);
     let write = |values: &[Value<'_>], into: &mut Vec<u8>| {
         let mut w = RowWriter::new(into);
@@ -156,4 +163,45 @@ fn a_filter_that_does_not_fit_says_where() {
     );
     let marked = "id = 'x' AND nmae = 'a'\n             ^^^^\n";
     assert!(error.help().starts_with(marked), "{}", error.help());
+}
+
+/// The schema with its field `name` computed instead of sent.
+fn computing() -> Arc<Schema> {
+    let mut schema = Schema::clone(&schema());
+    let name = schema.columns.remove(0);
+    let expression = "lower(note)".into();
+    schema.generated = vec![Generated { name: name.name, native: name.native, expression }];
+    Arc::new(schema)
+}
+
+#[test]
+fn a_named_field_that_is_computed_is_refused_with_its_expression() {
+    let error = projection(named(&[("id", "id"), ("n", "name")])).shapes(&computing()).unwrap_err();
+    assert!(error.help().contains("lower(note)"), "{}", error.help());
+    assert!(matches!(error, ProjectError::Computed { field, .. } if field == "name"));
+}
+
+#[test]
+fn the_last_shape_says_what_the_copy_computes() {
+    let plain = stored(0, &[(Op::Create, &[], &[A, A, A])]);
+    let computed = stored_as(&computing(), 1, &[(Op::Create, &[], &[A, A])]);
+    let shapes = |batches: &[Stored]| {
+        let rows = projection(Fields::All).rows(batches, Offset(0), Offset(9), |_, _| false);
+        let shape = |used: &ShapeUse| {
+            let columns = used.shape.columns.iter().map(|c| c.name.as_str());
+            let generated = used.shape.generated.iter().map(|g| g.name.as_str());
+            let key = used.shape.columns[used.shape.key[0]].name.clone();
+            (columns.collect::<Vec<_>>().join(" "), generated.collect::<String>(), key)
+        };
+        rows.unwrap().shapes.iter().map(shape).collect::<Vec<_>>()
+    };
+    let says = |columns: &str, generated: &str| {
+        (columns.to_string(), generated.to_string(), "id".to_string())
+    };
+    let settled = shapes(&[plain.clone(), computed.clone()]);
+    assert_eq!(settled, [says("id note", ""), says("id note", "name")]);
+    let mut back = plain;
+    back.base = Offset(2);
+    let settled = shapes(&[Stored { base: Offset(1), ..computed }, back]);
+    assert_eq!(settled, [says("id note", ""), says("name id note", "")]);
 }
