@@ -44,6 +44,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const POSITION_EVERY: Duration = Duration::from_millis(300);
 /// How often an idle database is looked at.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked at whether the publication is in the way of its owner's own writes.
+const GUARD_EVERY: Duration = Duration::from_secs(1);
 /// A heartbeat follows when the server wrote this much: more than what our last one caused.
 const HEARTBEAT_BYTES: u64 = 8 << 10;
 /// Longest for a heartbeat's statement.
@@ -162,6 +164,10 @@ struct Capture<'a> {
     looked: Option<String>,
     /// Every transaction with a lower number had ended when the catalog last said the same.
     horizon: u64,
+    /// Where the stream began.
+    since: u64,
+    /// Partitions of which the stream may not tell: look again.
+    waits: bool,
     /// The partitioned table that the stream spoke of just now: a partition of it comes next.
     spoken: Option<usize>,
     last_read: usize,
@@ -172,6 +178,7 @@ struct Capture<'a> {
     status_at: Instant,
     heard: Instant,
     heartbeat_at: Instant,
+    guard_at: Instant,
     wal: u64,
 }
 
@@ -193,6 +200,8 @@ impl<'a> Capture<'a> {
             progress,
             looked: None,
             horizon: 0,
+            since: prepared.position.point.value(),
+            waits: false,
             spoken: None,
             last_read: 0,
             gathering: None,
@@ -202,6 +211,7 @@ impl<'a> Capture<'a> {
             status_at: now,
             heard: now,
             heartbeat_at: now,
+            guard_at: now,
             wal: 0,
         }
     }

@@ -214,10 +214,12 @@ impl Cursor {
             && columns.all(|c| published(&c.name) && masked_alike(&c.name) && knows(&c.name))
     }
 
-    /// The note of rows that are not to be believed: they serve no table.
-    pub(crate) fn outdated() -> Self {
+    /// The note of rows that are not to be believed, whatever this one, if there is one, says of them:
+    /// they serve no table.
+    pub(crate) fn outdated(known: Option<Self>) -> Self {
         let (key, after) = (Vec::new(), Vec::new());
-        Self { oid: 0, fields: None, masks: Vec::new(), key, after, made: None }
+        let made = known.and_then(|known| known.made);
+        Self { oid: 0, fields: None, masks: Vec::new(), key, after, made }
     }
 
     /// Whether rows are told apart by the same columns as when they were read.
@@ -314,7 +316,7 @@ mod tests {
                     .into(),
                 leaves: Some(Noted {
                     horizon: 1 << 33,
-                    list: vec![LeafNote { oid: 7, file: 8, attached: i64::MIN }],
+                    list: vec![LeafNote { oid: 7, file: 8, attached: i64::MIN, seen: u64::MAX }],
                 }),
             }),
         };

@@ -7,7 +7,7 @@
 mod judge;
 mod noted;
 
-pub(crate) use judge::{doubt, doubted};
+pub(crate) use judge::{doubt, doubted, remember};
 pub(crate) use noted::{LeafNote, Noted};
 
 use super::catalog::{Table, literal};
@@ -39,6 +39,8 @@ pub(crate) struct Leaf {
     /// It was made as a partition, and so was every partition above it: it never had rows that
     /// belonged to another table.
     pub(crate) born: bool,
+    /// Where the server's log was when it was seen first, attached as it is.
+    pub(crate) seen: u64,
     schema: String,
     name: String,
     identity: char,
@@ -51,6 +53,9 @@ pub(crate) struct Leaf {
 pub(crate) struct Leaves {
     /// Every transaction with a lower number had ended at that moment.
     pub(crate) horizon: u64,
+    /// The server decides once in a session, with a table's first change, whether it is published: one
+    /// that is attached after that is not told of. Until 15.
+    pub(crate) deaf: bool,
     pub(crate) list: Vec<Leaf>,
 }
 
@@ -124,9 +129,23 @@ impl Leaves {
         self.list.iter().any(|l| l.oid == oid)
     }
 
+    /// They were all there when the server's log was at this place.
+    pub(crate) fn seen_at(&mut self, place: u64) {
+        self.list.iter_mut().for_each(|l| l.seen = l.seen.min(place));
+    }
+
+    /// Remembers since when they are known to be there.
+    pub(crate) fn remember(&mut self, noted: &Noted) {
+        for leaf in &mut self.list {
+            let known = noted.find(leaf.oid).filter(|n| n.attached == leaf.attached);
+            leaf.seen = known.map_or(leaf.seen, |n| n.seen.min(leaf.seen));
+        }
+    }
+
     /// What the log is to remember of them.
     pub(crate) fn noted(&self) -> Noted {
-        let note = |l: &Leaf| LeafNote { oid: l.oid, file: l.file, attached: l.attached };
+        let note =
+            |l: &Leaf| LeafNote { oid: l.oid, file: l.file, attached: l.attached, seen: l.seen };
         Noted { horizon: self.horizon, list: self.list.iter().map(note).collect() }
     }
 }
@@ -191,6 +210,25 @@ pub(crate) fn fingerprint() -> String {
     )
 }
 
+/// A question whose answer is yes while the server refuses updates or deletes of some of these tables
+/// to whoever makes them.
+pub(crate) fn refuses(tables: &[Table]) -> String {
+    let oids = |kind: char| {
+        let oids: Vec<_> =
+            tables.iter().filter(|t| t.kind == kind).map(|t| t.oid.to_string()).collect();
+        format!("SELECT unnest('{{{}}}'::oid[])", oids.join(","))
+    };
+    format!(
+        "{} SELECT EXISTS (SELECT FROM ({} UNION ALL SELECT oid FROM tree) o (oid) \
+           JOIN pg_class c ON c.oid = o.oid AND c.relkind = 'r' \
+           WHERE c.relreplident = 'n' OR c.relreplident <> 'f' AND NOT EXISTS (\
+             SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+               AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END))",
+        tree(&oids('p'), "true"),
+        oids('r')
+    )
+}
+
 /// Adds to partitioned tables what their partitions are.
 pub(crate) async fn fill(wire: &mut Wire, tables: &mut [Table]) -> Result<(), WireError> {
     let roots: Vec<_> =
@@ -202,7 +240,9 @@ pub(crate) async fn fill(wire: &mut Wire, tables: &mut [Table]) -> Result<(), Wi
     let sql = format!(
         "{tree} SELECT r.root, t.oid, n.nspname, l.relname, l.relreplident, \
                 l.relpersistence = 'p', l.relfilenode, t.way, t.born, \
-                pg_snapshot_xmin(pg_current_snapshot()) \
+                pg_snapshot_xmin(pg_current_snapshot()), \
+                pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), \
+                current_setting('server_version_num')::int < 150000 \
          FROM (SELECT DISTINCT root FROM tree) r \
          LEFT JOIN (tree t JOIN pg_class l ON l.oid = t.oid AND l.relkind <> 'p' \
               JOIN pg_namespace n ON n.oid = l.relnamespace) ON t.root = r.root \
@@ -216,12 +256,14 @@ pub(crate) async fn fill(wire: &mut Wire, tables: &mut [Table]) -> Result<(), Wi
         let letter = |i| text(i).chars().next().unwrap_or(' ');
         let leaves = found.entry(text(0).parse().unwrap_or_default()).or_default();
         leaves.horizon = text(9).parse().unwrap_or_default();
+        leaves.deaf = text(11) == "t";
         let Ok(oid) = text(1).parse() else { continue };
         leaves.list.push(Leaf {
             oid,
             file: text(6).parse().unwrap_or_default(),
             attached: xxh3_64(text(7).as_bytes()) as i64,
             born: text(8) == "t",
+            seen: text(10).parse().unwrap_or_default(),
             schema: text(2),
             name: text(3),
             identity: letter(4),
@@ -265,6 +307,11 @@ async fn indexes(wire: &mut Wire, tree: &str) -> Result<HashMap<u32, Vec<LeafInd
         }
     }
     Ok(found)
+}
+
+/// Whether a partition has no rows, as far as the role may see.
+pub(crate) async fn is_empty(wire: &mut Wire, leaf: &Leaf) -> Result<bool, WireError> {
+    says_yes(wire, &format!("SELECT NOT EXISTS (SELECT FROM ONLY {})", leaf.sql())).await
 }
 
 /// Whether a query on one partition says yes. What the role may not read says nothing.

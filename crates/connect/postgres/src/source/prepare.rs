@@ -150,7 +150,7 @@ impl Prepare<'_> {
         let unseen = tables.iter().map(|t| t.oid);
         let unseen = unseen.filter(|oid| found.as_ref().is_none_or(|p| !p.holds(*oid))).collect();
         let mut known = Known { name: &name, server: &server, snapshots, unseen };
-        self.doubt(&mut sql, &tables, &mut known).await?;
+        self.doubt(&mut sql, &mut tables, &mut known).await?;
         let snapshot =
             self.snapshot(&mut sql, &mut known, (&mut tables, &mut shapes), made).await?;
         let words = words(&self.spec.entities, (&tables, &shapes), snapshots, &known.unseen);
@@ -393,6 +393,8 @@ impl Prepare<'_> {
         if !tables.iter().map(|t| t.oid).eq(before) {
             return Err(self.trouble.lost("a table was made anew while capture began"));
         }
+        // The snapshot shows them, so they were there where it was taken.
+        tables.iter_mut().for_each(|t| t.leaves.seen_at(made.consistent.value()));
         // What is noted of partitions is what the snapshot shows, so it is that which has to be judged.
         self.doubt(sql, tables, known).await?;
         let todo = todo(tables, shapes, known);
@@ -405,7 +407,7 @@ impl Prepare<'_> {
     async fn doubt(
         &self,
         sql: &mut Wire,
-        tables: &[Table],
+        tables: &mut [Table],
         known: &mut Known<'_>,
     ) -> Result<(), SourceError> {
         let doubted = leaves::doubted(sql, &self.spec.entities, tables, known.snapshots).await;

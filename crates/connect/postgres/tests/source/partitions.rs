@@ -218,7 +218,10 @@ async fn what_partitions_bring_and_take_is_followed() {
             capture = capture.restart_after(usize::MAX).await;
             harness.sql("UPDATE t SET v = 'x'").await;
             settle(&mut capture, &harness).await;
-            assert_eq!(reads(&capture, n), 0, "{what}: it was read once, not over and over");
+            // 14 does not tell of what was attached, so it is read until the stream is known to tell.
+            if harness.server.version() > 14 {
+                assert_eq!(reads(&capture, n), 0, "{what}: it was read once, not over and over");
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 //! on, and give an idle database's log something of ours to pass.
 
 use super::{
-    CONFIRM_WITHIN, Capture, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN, POSITION_EVERY,
-    PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
+    CONFIRM_WITHIN, Capture, GUARD_EVERY, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN,
+    POSITION_EVERY, PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
 };
 use crate::source::catalog::{FILE, literal};
 use crate::source::leaves;
@@ -28,6 +28,10 @@ impl Capture<'_> {
             return Err(self.flow.trouble.lost("the server fell silent").into());
         }
         self.position(now).await?;
+        if now >= self.guard_at {
+            self.guard_at = now + GUARD_EVERY;
+            self.guard().await;
+        }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_EVERY;
             self.heartbeat().await?;
@@ -45,7 +49,7 @@ impl Capture<'_> {
     }
 
     pub(super) fn due(&self) -> Instant {
-        let mut due = self.status_due().min(self.heartbeat_at);
+        let mut due = self.status_due().min(self.heartbeat_at).min(self.guard_at);
         if let Some(moved) = self.moved {
             due = due.min(moved + POSITION_EVERY);
         }
@@ -128,8 +132,8 @@ impl Capture<'_> {
                     self.horizon = beat.horizon;
                 } else {
                     match self.look().await {
-                        Ok(true) => self.looked = Some(beat.tables),
-                        Ok(false) => {}
+                        Ok(true) if !self.waits => self.looked = Some(beat.tables),
+                        Ok(_) => {}
                         Err(Stop::Failed(error)) => return self.end_with(error).await,
                         Err(stop) => return Err(stop),
                     }

@@ -6,6 +6,7 @@ use super::{Capture, HEARTBEAT_WITHIN, Stop};
 use crate::source::catalog::Table;
 use crate::source::cursor::Cursor;
 use crate::source::flow::Known;
+use crate::source::leaves::remember;
 use crate::source::pgoutput::Relation;
 use crate::source::prepare::{Prepare, words};
 use crate::source::reshape;
@@ -78,7 +79,7 @@ impl Capture<'_> {
             let (address, spec) = (&self.task.address, &self.task.spec);
             Prepare { address, spec, trouble: &trouble, peeks: false }.tables(sql).await
         };
-        let (tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
+        let (mut tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) if error.remedy() != Remedy::Retry => {
                 let sql = self.task.sql(&mut self.sql).await?;
@@ -90,7 +91,8 @@ impl Capture<'_> {
                 return Ok(false);
             }
         };
-        for (i, table) in tables.iter().enumerate() {
+        for (i, table) in tables.iter_mut().enumerate() {
+            remember(table, self.note(i));
             if table.oid != self.tables[i].oid || !self.knows(i, table, &shapes[i]) {
                 tracing::info!(
                     service = %self.task.spec.service,
@@ -108,6 +110,9 @@ impl Capture<'_> {
         let entities = &self.task.spec.entities;
         if self.words.is_empty() {
             self.words = words(entities, (&tables, &shapes), &self.progress, &[]);
+        }
+        if !self.hears_of_leaves(&tables).await? {
+            return Ok(false);
         }
         for (known, table) in self.tables.iter_mut().zip(tables) {
             known.leaves = table.leaves;

@@ -1,7 +1,7 @@
 //! Whether partitions that are not what they were may have rows that the log does not know, or lack
 //! rows that it does.
 
-use super::{Leaf, LeafNote, Noted, by_oid, says_yes};
+use super::{Leaf, LeafNote, Noted, by_oid, is_empty, says_yes};
 use crate::source::catalog::Table;
 use crate::source::cursor::Cursor;
 use crate::source::wire::{Wire, WireError};
@@ -41,16 +41,25 @@ pub(crate) async fn doubt(
     }
 }
 
+/// Remembers of a table's partitions since when they are known.
+pub(crate) fn remember(table: &mut Table, known: Option<&Snapshot>) {
+    let made = known.and_then(|s| Cursor::read(&s.cursor)?.made);
+    if let Some(noted) = made.as_ref().and_then(|m| m.leaves()) {
+        table.leaves.remember(noted);
+    }
+}
+
 /// The tables, by their numbers, that have to be read again because of their partitions.
 pub(crate) async fn doubted(
     wire: &mut Wire,
     entities: &[Publish],
-    tables: &[Table],
+    tables: &mut [Table],
     snapshots: &[Snapshot],
 ) -> Result<Vec<u32>, WireError> {
     let mut doubted = Vec::new();
     for (publish, table) in entities.iter().zip(tables) {
         let Some(known) = snapshots.iter().find(|s| s.entity == publish.entity) else { continue };
+        remember(table, Some(known));
         if let Some(why) = doubt(wire, table, known, 0).await? {
             info!(entity = %publish.entity, table = %table.sql(), "{why}: the table is read again");
             doubted.push(table.oid);
@@ -129,7 +138,6 @@ async fn doubt_new(wire: &mut Wire, leaf: &Leaf) -> Result<Option<&'static str>,
     if leaf.born {
         return Ok(None);
     }
-    let empty = format!("SELECT NOT EXISTS (SELECT FROM ONLY {})", leaf.sql());
-    let empty = says_yes(wire, &empty).await?;
+    let empty = is_empty(wire, leaf).await?;
     Ok((!empty).then_some("was attached with rows"))
 }

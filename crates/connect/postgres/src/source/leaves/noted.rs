@@ -3,13 +3,22 @@
 use rowcast_core::{Row, RowWriter, Value};
 
 /// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct LeafNote {
     pub(crate) oid: u32,
     /// [`Leaf::file`](super::Leaf).
     pub(crate) file: i64,
     /// [`Leaf::attached`](super::Leaf).
     pub(crate) attached: i64,
+    /// [`Leaf::seen`](super::Leaf).
+    pub(crate) seen: u64,
+}
+
+/// When it was seen is no part of what is compared: time alone is no news.
+impl PartialEq for LeafNote {
+    fn eq(&self, other: &Self) -> bool {
+        (self.oid, self.file, self.attached) == (other.oid, other.file, other.attached)
+    }
 }
 
 /// All of them, as they were at one moment.
@@ -20,7 +29,6 @@ pub(crate) struct Noted {
     pub(crate) list: Vec<LeafNote>,
 }
 
-/// The moment is no part of what is compared: time alone is no news.
 impl PartialEq for Noted {
     fn eq(&self, other: &Self) -> bool {
         self.list == other.list
@@ -42,6 +50,7 @@ impl Noted {
             row.push(Value::Integer(i64::from(leaf.oid)));
             row.push(Value::Integer(leaf.file));
             row.push(Value::Integer(leaf.attached));
+            row.push(Value::Integer(leaf.seen as i64));
         }
         bytes
     }
@@ -51,12 +60,18 @@ impl Noted {
         Row(row).unpack(&mut values).ok()?;
         let (&Value::Integer(horizon), leaves) = values.split_first()? else { return None };
         let leaf = |l: &[Value<'_>]| match *l {
-            [Value::Integer(oid), Value::Integer(file), Value::Integer(attached)] => {
-                Some(LeafNote { oid: u32::try_from(oid).ok()?, file, attached })
+            [
+                Value::Integer(oid),
+                Value::Integer(file),
+                Value::Integer(attached),
+                Value::Integer(seen),
+            ] => {
+                let (oid, seen) = (u32::try_from(oid).ok()?, seen as u64);
+                Some(LeafNote { oid, file, attached, seen })
             }
             _ => None,
         };
-        let list = leaves.chunks(3).map(leaf).collect::<Option<_>>()?;
+        let list = leaves.chunks(4).map(leaf).collect::<Option<_>>()?;
         Some(Self { horizon: horizon as u64, list })
     }
 }
