@@ -159,3 +159,47 @@ async fn a_locked_file_is_told_with_who_holds_it_and_the_stop_does_not_wait_for_
     pair.catch_up().await;
     pair.same(ITEMS, ITEMS).await;
 }
+
+/// Rows that refer to each other go and come in whatever order, also where the copy's rule looks at every
+/// statement: nothing is parked for a moment.
+#[tokio::test]
+async fn a_chain_of_rows_comes_and_goes_from_either_end() {
+    let publish = "[service.shop.publish.node]";
+    let subscribe = "[service.order.subscribe.\"shop.node\"]";
+    let pair = Pair::new(Kind::Postgres, Kind::Postgres, publish, subscribe).await;
+    let table = |rule| {
+        format!(
+            "CREATE TABLE node (id int PRIMARY KEY, parent int REFERENCES node {rule}); \
+             CREATE INDEX ON node (parent)"
+        )
+    };
+    pair.from.sql(&table("DEFERRABLE INITIALLY DEFERRED")).await;
+    pair.to.sql(&table("")).await;
+    let grow = "INSERT INTO node SELECT i, nullif(i - 1, 0) FROM generate_series(1, 3000) i";
+    pair.from.sql(grow).await;
+    pair.catch_up().await;
+    // In fewer rows than go in sets, in one set, in more than one.
+    for (first, last) in [(1, 10), (11, 1010), (1011, 2500)] {
+        let cut = format!(
+            "BEGIN; UPDATE node SET parent = NULL WHERE id = {}; \
+             DELETE FROM node WHERE id BETWEEN {first} AND {last}; COMMIT",
+            last + 1
+        );
+        pair.from.sql(&cut).await;
+        let ran = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await.good();
+        assert!(!ran.stderr.contains("parked ["), "{first}: {}", ran.said());
+        let all = "SELECT id, parent FROM node ORDER BY id";
+        pair.same(all, all).await;
+    }
+    for (root, leaf) in [(10_001, 10_010), (20_001, 22_500)] {
+        let back = format!(
+            "INSERT INTO node SELECT i, nullif(i - 1, {root} - 1) \
+             FROM generate_series({leaf}, {root}, -1) i"
+        );
+        pair.from.sql(&back).await;
+        let ran = pair.rowcast.run(LONG, &["run", "--until-caught-up"]).await.good();
+        assert!(!ran.stderr.contains("parked ["), "{root}: {}", ran.said());
+        let all = "SELECT id, parent FROM node ORDER BY id";
+        pair.same(all, all).await;
+    }
+}

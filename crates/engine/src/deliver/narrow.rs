@@ -4,7 +4,12 @@
 
 use super::park::Blame;
 use crate::trouble::Trouble;
-use rowcast_core::{Offset, SinkError, Stored};
+use rowcast_core::{Offset, RouteId, SinkError, Stored};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the search for rows that do not fit says how far it is.
+const TELL: Duration = Duration::from_secs(5);
 
 /// Transactions from which on a window is as good as none.
 const WIDE: usize = 1 << 16;
@@ -26,6 +31,8 @@ pub(super) struct Window {
     transactions: Option<usize>,
     /// Rules are looked at with each change, because the commit did not say which breaks one.
     at_once: bool,
+    /// Rows that did not fit since something was applied, and when that was last told.
+    found: (usize, Option<Instant>),
 }
 
 impl Window {
@@ -54,6 +61,23 @@ impl Window {
     pub(super) fn widen(&mut self) {
         self.transactions = self.transactions.map(|n| n * 2).filter(|n| *n < WIDE);
         self.at_once = false;
+        self.found = (0, None);
+    }
+
+    /// Another row does not fit. Says so now and then: where many do not, and each may depend on the
+    /// others, finding them takes long, and meanwhile nothing is applied.
+    pub(super) fn found(&mut self, route: &RouteId, error: &SinkError) {
+        let (count, told) = &mut self.found;
+        *count += 1;
+        if told.get_or_insert_with(Instant::now).elapsed() < TELL {
+            return;
+        }
+        *told = Some(Instant::now());
+        tracing::warn!(
+            "route {route}: {count} rows that belong together do not fit so far; it looks for more of \
+             them before it goes on. The last one: {}",
+            Blame::of(error).what()
+        );
     }
 
     /// A change at `offset`, or one that is not known, does not fit. Tells whether there is another

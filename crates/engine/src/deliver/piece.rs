@@ -23,6 +23,7 @@ impl Track<'_> {
                 Part::Applied => self.window.widen(),
                 Part::Torn => {}
                 Part::Unfit { offset, error } => {
+                    self.window.found(&self.deliver.route, &error);
                     let place = (self.at, goal, whole);
                     self.window.narrow(batches, place, (offset, was_open), error)?;
                     if was_open {

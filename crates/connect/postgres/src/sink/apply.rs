@@ -49,6 +49,9 @@ enum Mode {
     Singly,
     /// As merged, but what does not fit is looked for and left out.
     Sparing,
+    /// As merged, but what stays is written before anything goes, and every set is one statement: for
+    /// rows that refer to each other, where the rules do not wait for the commit.
+    Together,
 }
 
 impl Live {
@@ -154,10 +157,25 @@ impl Live {
         no_copy: &HashSet<String>,
     ) -> Result<Spared, Fail> {
         let small = rows.changes.len() <= ONE_BY_ONE_MAX;
-        if small || rows.at_once {
-            return self.attempt(rows, progress, Mode::InOrder, no_copy).await;
+        let mode = if small || rows.at_once { Mode::InOrder } else { Mode::Merged };
+        let mut result = self.attempt(rows, progress, mode, no_copy).await;
+        if let Err(fail) = &result
+            && is_reference(fail)
+            && self.may_fit_together(rows)
+            && self.undo_attempt().await
+        {
+            match self.attempt(rows, progress, Mode::Together, no_copy).await {
+                Err(Fail::Server { error, .. }) if fault(&error) == Fault::Outage => {
+                    return Err(Fail::Server { at: At::Begin, error });
+                }
+                // What did not fit before names the row.
+                Err(_) => {}
+                Ok(spared) => return Ok(spared),
+            }
         }
-        let mut result = self.attempt(rows, progress, Mode::Merged, no_copy).await;
+        if mode == Mode::InOrder {
+            return result;
+        }
         let route = &self.who.route;
         if let Err(fail) = &result
             && may_spare(rows)
@@ -177,6 +195,12 @@ impl Live {
             result = self.attempt(rows, progress, Mode::InOrder, no_copy).await;
         }
         result
+    }
+
+    /// Whether a reference that finds no row, or is still referred to, may be a matter of order only.
+    fn may_fit_together(&self, rows: &Rows) -> bool {
+        let goes = |op| matches!(op, ChangeOp::Delete | ChangeOp::Leave);
+        !rows.at_once && (self.targets.circular || rows.changes.iter().any(|c| goes(c.op)))
     }
 
     /// What is parked on the route.
@@ -238,11 +262,12 @@ impl Live {
             let many = (to - from) as usize > ONE_BY_ONE_MAX;
             let alone = matches!(part, Part::Alone(_));
             let untangle = matches!(mode, Mode::Untangled | Mode::Singly);
-            let in_sets = matches!(mode, Mode::Merged | Mode::Sparing) && many;
+            let together = mode == Mode::Together;
+            let in_sets = together || (matches!(mode, Mode::Merged | Mode::Sparing) && many);
             if !alone && (untangle || in_sets) {
                 let (singly, sparing) = (mode == Mode::Singly, mode == Mode::Sparing);
-                let way = write::Way { untangle, singly, sparing };
-                let spared = (in_sets && may_spare(rows)).then_some(&mut spared);
+                let way = write::Way { untangle, singly, sparing, together };
+                let spared = (in_sets && !together && may_spare(rows)).then_some(&mut spared);
                 let run = write::Run { rows, by_shape: &by_shape, range: from..to };
                 write::merged(&mut pipe, targets, &run, way, spared).await?;
             } else {
@@ -433,6 +458,11 @@ fn is_worth_order(fail: &Fail) -> bool {
         Fail::Server { error, .. } => fault(error) == Fault::Data,
         Fail::Unfit { .. } | Fail::Unmerged(_) => true,
     }
+}
+
+fn is_reference(fail: &Fail) -> bool {
+    let Fail::Server { at: At::Set(_) | At::Change(_), error } = fail else { return false };
+    error.code().is_some_and(|c| c.code() == "23503")
 }
 
 fn is_duplicate(fail: &Fail) -> bool {

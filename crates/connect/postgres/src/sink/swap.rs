@@ -52,7 +52,7 @@ pub(super) async fn join(
     }
     let oids: Vec<_> = swaps.iter().map(|s| s.oid).collect();
     let order = targets::order(session, &oids).await;
-    let (parents_first, _) = order.map_err(|e| who.statement("looking at foreign keys", e))?;
+    let (parents_first, ..) = order.map_err(|e| who.statement("looking at foreign keys", e))?;
     checkpoints(session, place, join, who).await?;
     rows(session, &swaps, &parents_first, who).await?;
     let refused = |e| who.statement("swapping copies", e);

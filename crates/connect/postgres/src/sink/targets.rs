@@ -20,6 +20,8 @@ pub(super) struct Targets {
     pub(super) parents_first: Vec<usize>,
     /// Some constraint of some table may wait for the commit.
     pub(super) deferrable: bool,
+    /// Rows of one table refer to others of it, or tables to each other in a circle.
+    pub(super) circular: bool,
     /// The build tables that take the rows of these tables, named as subscriptions do.
     pub(super) beside: HashMap<String, TableName>,
 }
@@ -76,7 +78,7 @@ impl Targets {
 
     async fn sort(&mut self, session: &Session) -> Result<(), tokio_postgres::Error> {
         let oids: Vec<u32> = self.list.iter().map(|t| t.oid).collect();
-        (self.parents_first, self.deferrable) = order(session, &oids).await?;
+        (self.parents_first, self.deferrable, self.circular) = order(session, &oids).await?;
         Ok(())
     }
 }
@@ -85,12 +87,12 @@ fn shape_id(shape: &Shape) -> (SchemaId, usize, usize) {
     (shape.schema, shape.subscription, shape.columns.len())
 }
 
-/// Indexes of tables, parents before children; and whether some constraint of theirs may wait for
-/// the commit.
+/// Indexes of tables, parents before children; whether some constraint of theirs may wait for the
+/// commit; and whether references go round in a circle.
 pub(super) async fn order(
     session: &Session,
     oids: &[u32],
-) -> Result<(Vec<usize>, bool), tokio_postgres::Error> {
+) -> Result<(Vec<usize>, bool, bool), tokio_postgres::Error> {
     let mut references = Vec::new();
     let mut deferrable = false;
     for row in session.query(FOREIGN_KEYS, &[&oids]).await? {
@@ -99,7 +101,12 @@ pub(super) async fn order(
             references.push((row.get::<_, u32>(0), row.get::<_, u32>(1)));
         }
     }
-    Ok((parents_first(oids, &references), deferrable))
+    let order = parents_first(oids, &references);
+    let place = |oid: u32| order.iter().position(|&i| oids[i] == oid);
+    let circular = references.iter().any(|(child, parent)| {
+        place(*parent).is_some_and(|parent| place(*child).is_some_and(|child| child <= parent))
+    });
+    Ok((order, deferrable, circular))
 }
 
 /// Indexes of tables, each after those it refers to; where references go round in a circle, in the

@@ -130,11 +130,15 @@ pub(super) struct Way {
     pub(super) singly: bool,
     /// Every set may be taken back, so that what does not fit can be found and left out.
     pub(super) sparing: bool,
+    /// What stays is written before anything goes, and every set is one statement: for rows that refer
+    /// to each other, whose rules are looked at when a statement ends.
+    pub(super) together: bool,
 }
 
 /// Merges the changes of a range and writes what is left in sets: what goes first, children before
-/// parents; then what stays, parents before children. When told to untangle, unique values are given
-/// up before they are given anew. What `spared` collects is left out.
+/// parents; then what stays, parents before children; the other way round when told to write them
+/// together. When told to untangle, unique values are given up before they are given anew. What
+/// `spared` collects is left out.
 pub(super) async fn merged<'a>(
     pipe: &mut Pipe<'a>,
     targets: &mut Targets,
@@ -164,26 +168,27 @@ pub(super) async fn merged<'a>(
             None => Sets::default(),
         });
     }
-    let order = targets.parents_first.clone();
-    for &t in order.iter().rev() {
+    let stay = targets.parents_first.iter().map(|&t| (t, false));
+    let go = targets.parents_first.iter().rev().map(|&t| (t, true));
+    let order: Vec<_> =
+        if way.together { stay.chain(go).collect() } else { go.chain(stay).collect() };
+    for (t, goes) in order {
         let target = &mut targets.list[t];
         let spared = spared.as_deref_mut();
         let writer = Writer { pipe, target, number: t, run, way, spared };
-        writer.deletes(&sets[t].deletes).await?;
-    }
-    for &t in &order {
-        let Some((merged, strict)) = &mut tables[t] else { continue };
-        let target = &mut targets.list[t];
-        let spared = spared.as_deref_mut();
-        let writer = Writer { pipe, target, number: t, run, way, spared };
-        writer.rows(merged, &mut sets[t], *strict).await?;
+        match &mut tables[t] {
+            Some(_) if goes => writer.deletes(&sets[t].deletes).await?,
+            Some((merged, strict)) => writer.rows(merged, &mut sets[t], *strict).await?,
+            None => {}
+        }
     }
     Ok(())
 }
 
 /// Whether one `COPY` of new rows as they came is worth a try: nothing went wrong with one lately.
 fn may_come_as_they_are(target: &Target, merged: &Merged<'_>, way: Way) -> bool {
-    let calm = target.copies && target.copy_rests == 0 && !way.sparing && !way.untangle;
+    let plain = !way.sparing && !way.untangle && !way.together;
+    let calm = plain && target.copies && target.copy_rests == 0;
     calm && (COPY_ROWS_MIN..=target.copy_piece).contains(&merged.len())
 }
 
@@ -286,7 +291,11 @@ impl<'r> Writer<'_, 'r> {
         count: usize,
         load: impl Fn(&mut Image<'r>, usize) -> Result<u32, Malformed>,
     ) -> Result<(), Fail> {
-        let rows_max = if self.way.singly { 1 } else { SET_ROWS_MAX };
+        let rows_max = match self.way {
+            Way { singly: true, .. } => 1,
+            Way { together: true, .. } => count,
+            Way { .. } => SET_ROWS_MAX,
+        };
         let mut next = 0;
         while next < count {
             let end = count.min(next + rows_max);
@@ -347,7 +356,7 @@ impl<'r> Writer<'_, 'r> {
         let array = |&c: &usize| ArrayParam::new(self.target.columns[c].wire, room);
         let mut arrays: Vec<_> = columns.iter().map(array).collect();
         let (mut next, mut bytes, mut change) = (range.start, 0, 0);
-        while next < range.end && bytes < SET_BYTES_MAX {
+        while next < range.end && (bytes < SET_BYTES_MAX || self.way.together) {
             change = load(&mut image, next)?;
             bytes = 0;
             for (array, &c) in arrays.iter_mut().zip(columns) {
@@ -367,7 +376,8 @@ impl<'r> Writer<'_, 'r> {
 
     /// Writes new rows by `COPY`, as far as that goes; tells how many of them are seen to.
     async fn copied(&mut self, merged: &Merged<'_>, entries: &[Entry]) -> Result<usize, Fail> {
-        let worth = entries.len() >= COPY_ROWS_MIN && !self.way.sparing;
+        let plain = !self.way.sparing && !self.way.together;
+        let worth = entries.len() >= COPY_ROWS_MIN && plain;
         if !worth || !self.target.copies {
             return Ok(0);
         }
