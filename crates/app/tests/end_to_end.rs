@@ -6,16 +6,12 @@
 mod end_to_end {
     mod bank;
     mod builds;
-    mod bytes;
-    mod circles;
     mod compact;
     mod computed;
     mod crash;
     mod databases;
     mod faults;
     mod filter;
-    mod keys;
-    mod labels;
     mod lanes;
     mod limits;
     mod mask;

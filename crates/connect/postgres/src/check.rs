@@ -1,12 +1,15 @@
 //! What `rowcast check` finds at a database that is to be captured.
 
+mod publication;
+
 use crate::connect::Address;
 use crate::source::catalog::{self, Table, Which};
 use crate::source::prepare::{VERSION_MIN, place};
-use crate::source::publication::{Publication, slot_name};
+use crate::source::publication::slot_name;
 use crate::source::shape;
 use crate::source::slot::Slot;
 use crate::source::wire::{Purpose, Wire, WireError};
+use publication::Good;
 use rowcast_core::{Finding, Publish, Schema, Severity, SourceSpec, quote, quote_path};
 use std::error::Error;
 
@@ -61,7 +64,7 @@ async fn look(
     for publish in &spec.entities {
         table(publish, &user, &found, findings, &mut good);
     }
-    publication(wire, spec, &good, findings).await
+    publication::look(wire, spec, &good, findings).await
 }
 
 /// The server as a whole; whether it is worth looking on.
@@ -225,12 +228,12 @@ async fn role(wire: &mut Wire, findings: &mut Vec<Finding>) -> Result<(String, b
     Ok((text(0), may))
 }
 
-fn table(
-    publish: &Publish,
+fn table<'a>(
+    publish: &'a Publish,
     user: &str,
     found: &[Table],
     findings: &mut Vec<Finding>,
-    good: &mut Vec<Table>,
+    good: &mut Vec<Good<'a>>,
 ) {
     let mut say = |severity, subject: &str, message: String, help: &str| {
         findings.push(Finding::new(severity, subject, message, help));
@@ -264,12 +267,8 @@ fn table(
             return findings.push(finding);
         }
     };
-    if !table.may_select {
-        let what = "The role may not read the table, so it cannot be copied at first.";
-        let grant = format!("GRANT SELECT ON {} TO {}", table.sql(), quote(user));
-        let help = "Let its owner run the statement.";
-        let finding = Finding::new(Severity::Error, &publish.table, what, help);
-        return findings.push(finding.with_fix(false, vec![grant]));
+    if let Some(finding) = unreadable(publish, user, table, &shape.schema) {
+        return findings.push(finding);
     }
     if table.hides_rows {
         say(
@@ -290,7 +289,25 @@ fn table(
         );
     }
     findings.extend(leaves(publish, table, &shape.schema));
-    good.push(table.clone());
+    good.push(Good { publish, table: table.clone(), shape });
+}
+
+/// What the role lacks to read the published fields. A right to those columns is enough.
+fn unreadable(publish: &Publish, user: &str, table: &Table, schema: &Schema) -> Option<Finding> {
+    let may = |name: &str| table.column(name).is_some_and(|c| c.may_select);
+    if table.may_select || schema.columns.iter().all(|c| may(&c.name)) {
+        return None;
+    }
+    let fields: Vec<_> = schema.columns.iter().map(|c| quote(&c.name)).collect();
+    let columns = match publish.fields {
+        Some(_) => format!(" ({})", fields.join(", ")),
+        None => String::new(),
+    };
+    let grant = format!("GRANT SELECT{columns} ON {} TO {}", table.sql(), quote(user));
+    let what = "The role may not read the published fields, so they cannot be copied at first.";
+    let help = "Let the table's owner run the statement.";
+    let finding = Finding::new(Severity::Error, &publish.table, what, help);
+    Some(finding.with_fix(false, vec![grant]))
 }
 
 /// What leaves, what of it masked, and what does not leave because of that.
@@ -309,41 +326,4 @@ fn leaves(publish: &Publish, table: &Table, schema: &Schema) -> Vec<Finding> {
         Finding::new(Severity::Good, subject, message, "")
     }));
     findings
-}
-
-/// What has to be said to the server before it streams these tables, and who may say it.
-async fn publication(
-    wire: &mut Wire,
-    spec: &SourceSpec,
-    tables: &[Table],
-    findings: &mut Vec<Finding>,
-) -> Result<(), WireError> {
-    let name = slot_name(&spec.service);
-    let found = Publication::find(wire, &name).await?;
-    let statements = Publication::statements(found.as_ref(), &name, tables);
-    if tables.is_empty() || statements.is_empty() {
-        return Ok(());
-    }
-    let strangers: Vec<_> = tables
-        .iter()
-        .filter(|t| !t.may_own)
-        .map(|t| format!("{} ({})", t.sql(), t.owner))
-        .collect();
-    let finding = if strangers.is_empty() {
-        let message = "The publication is made or brought up to date at the next start.";
-        Finding::new(Severity::Good, name, message, "")
-    } else {
-        Finding::new(
-            Severity::Error,
-            name,
-            format!(
-                "Publishing needs ownership of the tables, which others have: {}.",
-                strangers.join(", ")
-            ),
-            "Let the tables' owner or a superuser run the statements.",
-        )
-        .with_fix(false, statements)
-    };
-    findings.push(finding);
-    Ok(())
 }

@@ -6,10 +6,12 @@
 mod assemble;
 mod capture;
 pub(crate) mod catalog;
+pub(crate) mod column_list;
 mod copy;
 mod cursor;
 mod expression;
 mod flow;
+mod hidden;
 mod kinds;
 mod leaves;
 mod pgoutput;

@@ -4,6 +4,8 @@
 mod backlog;
 #[path = "source/changes.rs"]
 mod changes;
+#[path = "source/column_list.rs"]
+mod column_list;
 #[path = "source/conformance.rs"]
 mod conformance;
 #[path = "source/history.rs"]
@@ -14,6 +16,8 @@ mod login;
 mod masks;
 #[path = "source/partitions.rs"]
 mod partitions;
+#[path = "source/publication.rs"]
+mod publication;
 #[path = "source/readiness.rs"]
 mod readiness;
 #[path = "source/retained.rs"]

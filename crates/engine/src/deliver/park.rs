@@ -78,8 +78,6 @@ pub(super) struct Parking<'a> {
     /// Keys for which a newer whole row came.
     renewed: Vec<Id>,
     narrow: HashMap<(SchemaId, usize), Arc<Narrow>>,
-    /// When keys may be tried together again.
-    pub(super) together_at: Instant,
 }
 
 impl<'a> Parking<'a> {
@@ -93,7 +91,6 @@ impl<'a> Parking<'a> {
             carrying: false,
             renewed: Vec::new(),
             narrow: HashMap::new(),
-            together_at: Instant::now(),
         }
     }
 

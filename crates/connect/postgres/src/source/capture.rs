@@ -42,6 +42,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often a position without events is handed out at most.
 const POSITION_EVERY: Duration = Duration::from_millis(300);
+/// A stream that the server refuses again so soon, although it began anew, is refused for another reason.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
 /// How often an idle database is looked at.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked at whether the publication is in the way of its owner's own writes.
@@ -88,7 +90,7 @@ impl Task {
             Start::After(resume) => resume.snapshots.clone(),
             Start::Beginning | Start::Afresh => vec![],
         };
-        let mut prepared = match told.run_until_cancelled(self.prepare(&start)).await {
+        let mut prepared = match told.run_until_cancelled(self.prepare(&start, false)).await {
             Some(Ok(prepared)) => prepared,
             // Nobody waits for it when the start was given up.
             Some(Err(error)) => return drop(started.send(Err(error))),
@@ -97,6 +99,7 @@ impl Task {
         if started.send(Ok(())).is_err() {
             return;
         }
+        let mut refused: Option<Instant> = None;
         loop {
             let mut capture = Capture::new(&mut self, prepared, std::mem::take(&mut progress));
             let Some(stop) = told.run_until_cancelled(capture.run()).await else {
@@ -107,18 +110,25 @@ impl Task {
                 snapshots: std::mem::take(&mut capture.progress),
             };
             drop(capture);
-            prepared = match stop {
+            let unpublished = matches!(stop, Stop::Unpublished(_));
+            match stop {
                 Stop::Gone => return,
                 Stop::Failed(error) => return self.fail(error).await,
-                Stop::Again => {
-                    progress.clone_from(&resume.snapshots);
-                    let again = Start::After(resume);
-                    match told.run_until_cancelled(self.again(&again)).await {
-                        Some(Ok(prepared)) => prepared,
-                        Some(Err(error)) => return self.fail(error).await,
-                        None => return,
-                    }
+                // It was read again for that very reason: something else is wrong.
+                Stop::Unpublished(why)
+                    if refused.is_some_and(|at| at.elapsed() < REFUSED_AGAIN) =>
+                {
+                    return self.fail(Trouble(self.spec.service.clone()).epoch(why)).await;
                 }
+                Stop::Again => {}
+                Stop::Unpublished(_) => refused = Some(Instant::now()),
+            }
+            progress.clone_from(&resume.snapshots);
+            let again = Start::After(resume);
+            prepared = match told.run_until_cancelled(self.again(&again, unpublished)).await {
+                Some(Ok(prepared)) => prepared,
+                Some(Err(error)) => return self.fail(error).await,
+                None => return,
             };
         }
     }
@@ -128,17 +138,17 @@ impl Task {
         let _ = told.run_until_cancelled(self.outlet.fail(error)).await;
     }
 
-    async fn prepare(&self, start: &Start) -> Result<Prepared, SourceError> {
+    async fn prepare(&self, start: &Start, unpublished: bool) -> Result<Prepared, SourceError> {
         let trouble = Trouble(self.spec.service.clone());
         let (address, spec, peeks) = (&self.address, &self.spec, self.peeks);
-        Prepare { address, spec, trouble: &trouble, peeks }.run(start).await
+        Prepare { address, spec, trouble: &trouble, peeks }.run(start, unpublished).await
     }
 
     /// As [`prepare`](Self::prepare), while our last connection may still be dying.
-    async fn again(&self, start: &Start) -> Result<Prepared, SourceError> {
+    async fn again(&self, start: &Start, unpublished: bool) -> Result<Prepared, SourceError> {
         let began = Instant::now();
         loop {
-            match self.prepare(start).await {
+            match self.prepare(start, unpublished).await {
                 Err(SourceError::Busy { .. }) if began.elapsed() < OWN_GHOST_MAX => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

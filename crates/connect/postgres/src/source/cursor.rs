@@ -24,6 +24,9 @@ pub(crate) struct Cursor {
     pub(crate) after: Vec<Vec<u8>>,
     /// What the table was like; `None` when an earlier Rowcast wrote the note.
     pub(crate) made: Option<Made>,
+    /// The mark of what published it, [`Published::mark`](super::catalog::Published); `None` when an
+    /// earlier Rowcast wrote the note.
+    pub(crate) published: Option<String>,
 }
 
 /// What tells whether rows got other values without the stream saying so: an `ALTER TABLE` that
@@ -45,8 +48,6 @@ struct MadeColumn {
     name: String,
     /// The server computes it, so no row in the log has a value of it.
     computed: bool,
-    /// [`TableColumn::labels`].
-    labels: Vec<i64>,
 }
 
 impl Made {
@@ -56,7 +57,6 @@ impl Made {
             changed: c.changed,
             name: c.name.clone(),
             computed: c.generated.is_some(),
-            labels: c.labels.clone(),
         };
         let leaves = (table.kind == 'p').then(|| table.leaves.noted());
         Self { file: table.file, columns: table.columns.iter().map(column).collect(), leaves }
@@ -80,12 +80,9 @@ impl Made {
             // Of another number it is another column. One that was changed while the table was
             // written anew may have been computed (`ALTER COLUMN … TYPE … USING …`).
             Some(known) => {
-                let labelled = known.labels.iter().all(|l| column.labels.binary_search(l).is_ok());
                 known.number == column.number
                     && !known.computed
                     && !(anew && known.changed != column.changed)
-                    // A new label is in no row yet; one that is gone was renamed in all of them.
-                    && labelled
             }
             // A new column holds its default in old rows, which the schema says; not when that was
             // computed for each row. A renamed one is not new.
@@ -107,12 +104,6 @@ impl Made {
             row.push(Value::Integer(i64::from(column.changed)));
             row.push(Value::Text(column.name.as_bytes()));
         }
-        for column in self.columns.iter().filter(|c| !c.labels.is_empty()) {
-            let labels: Vec<u8> = column.labels.iter().flat_map(|l| l.to_le_bytes()).collect();
-            row.push(Value::Integer(i64::from(column.number)));
-            row.push(Value::Null);
-            row.push(Value::Blob(&labels));
-        }
         bytes
     }
 
@@ -120,28 +111,19 @@ impl Made {
         let mut values = Vec::new();
         Row(row).unpack(&mut values).ok()?;
         let (&Value::Integer(file), columns) = values.split_first()? else { return None };
-        let mut made = Self { file, columns: Vec::new(), leaves: None };
-        for part in columns.chunks(3) {
-            match *part {
-                [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
-                    made.columns.push(MadeColumn {
-                        number: u32::try_from(number.unsigned_abs()).ok()?,
-                        computed: number < 0,
-                        changed: u32::try_from(changed).ok()?,
-                        name: String::from_utf8(name.to_vec()).ok()?,
-                        labels: Vec::new(),
-                    });
-                }
-                [Value::Integer(number), Value::Null, Value::Blob(labels)] => {
-                    let of = |c: &&mut MadeColumn| i64::from(c.number) == number;
-                    let (labels, rest) = labels.as_chunks::<8>();
-                    let column = made.columns.iter_mut().find(of).filter(|_| rest.is_empty())?;
-                    column.labels = labels.iter().map(|l| i64::from_le_bytes(*l)).collect();
-                }
-                _ => return None,
+        let column = |c: &[Value<'_>]| match *c {
+            [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
+                Some(MadeColumn {
+                    number: u32::try_from(number.unsigned_abs()).ok()?,
+                    computed: number < 0,
+                    changed: u32::try_from(changed).ok()?,
+                    name: String::from_utf8(name.to_vec()).ok()?,
+                })
             }
-        }
-        Some(made)
+            _ => None,
+        };
+        let columns = columns.chunks(3).map(column).collect::<Option<_>>()?;
+        Some(Self { file, columns, leaves: None })
     }
 }
 
@@ -156,7 +138,8 @@ impl Cursor {
         let note = |(field, _): (&str, _)| Some((field.to_string(), masks.note(field)?));
         let masks = masks.fields().filter_map(note).collect();
         let made = Some(Made::of(table));
-        Self { oid: table.oid, fields, masks, key: Vec::new(), after: Vec::new(), made }
+        let published = table.published.as_ref().map(|p| p.mark.clone());
+        Self { oid: table.oid, fields, masks, key: Vec::new(), after: Vec::new(), made, published }
     }
 
     pub(crate) fn write(&self) -> Bytes {
@@ -182,6 +165,9 @@ impl Cursor {
         }
         if let Some(made) = &self.made {
             row.push(Value::Blob(&made.write()));
+            if let Some(published) = &self.published {
+                row.push(Value::Text(published.as_bytes()));
+            }
         }
         if let Some(leaves) = self.made.as_ref().and_then(Made::leaves) {
             row.push(Value::Blob(&leaves.write()));
@@ -198,15 +184,28 @@ impl Cursor {
         else {
             return None;
         };
-        let (masks, made) = match later {
-            [] => (vec![], None),
-            [Value::Blob(masks)] => (pairs(names(masks)?), None),
-            [Value::Blob(masks), Value::Blob(made)] => {
-                (pairs(names(masks)?), Some(Made::read(made)?))
-            }
-            [Value::Blob(masks), Value::Blob(made), Value::Blob(leaves)] => {
-                let made = Made { leaves: Some(Noted::read(leaves)?), ..Made::read(made)? };
-                (pairs(names(masks)?), Some(made))
+        let (masks, made, published) = match later {
+            [] => (vec![], None, None),
+            [Value::Blob(masks)] => (pairs(names(masks)?), None, None),
+            [Value::Blob(masks), Value::Blob(made), rest @ ..] => {
+                let (published, leaves) = match *rest {
+                    [] => (None, None),
+                    [Value::Text(published)] => (Some(published), None),
+                    [Value::Blob(leaves)] => (None, Some(leaves)),
+                    [Value::Text(published), Value::Blob(leaves)] => {
+                        (Some(published), Some(leaves))
+                    }
+                    _ => return None,
+                };
+                let leaves = match leaves {
+                    Some(leaves) => Some(Noted::read(leaves)?),
+                    None => None,
+                };
+                let published = match published {
+                    Some(published) => Some(String::from_utf8(published.to_vec()).ok()?),
+                    None => None,
+                };
+                (pairs(names(masks)?), Some(Made { leaves, ..Made::read(made)? }), published)
             }
             _ => return None,
         };
@@ -217,7 +216,7 @@ impl Cursor {
         };
         let oid = u32::try_from(oid).ok()?;
         let after = texts(after)?.into_iter().map(<[u8]>::to_vec).collect();
-        Some(Self { oid, fields, masks, key: names(key)?, after, made })
+        Some(Self { oid, fields, masks, key: names(key)?, after, made, published })
     }
 
     /// Whether the rows that the log holds do for `table` as it is published now.
@@ -240,7 +239,7 @@ impl Cursor {
     pub(crate) fn outdated(known: Option<Self>) -> Self {
         let (key, after) = (Vec::new(), Vec::new());
         let made = known.and_then(|known| known.made);
-        Self { oid: 0, fields: None, masks: Vec::new(), key, after, made }
+        Self { oid: 0, fields: None, masks: Vec::new(), key, after, made, published: None }
     }
 
     /// Whether rows are told apart by the same columns as when they were read.
@@ -285,14 +284,13 @@ pub(crate) fn seal(shape: &Shape, publish: &Publish) -> Option<MaskKey> {
 /// The word on an entity that is complete, when there is news: it is published with fewer fields
 /// than before, so the others miss changes from here on and publishing them again later has to read
 /// them again (what was masked of them is forgotten with them); or its table was altered in a way that
-/// the log's rows bear, and the next time it is compared with what it is now.
+/// the log's rows bear, and the next time it is compared with what it is now; or we altered what
+/// publishes it.
 pub(crate) fn news(known: &Snapshot, table: &Table, publish: &Publish) -> Option<Snapshot> {
     let old = Cursor::read(&known.cursor)?;
-    let Cursor { fields, masks, made, .. } = Cursor::begin(table, publish);
-    if old.fields == fields && old.masks == masks && old.made == made {
-        return None;
-    }
-    Some(Snapshot { cursor: Cursor { fields, masks, made, ..old }.write(), ..known.clone() })
+    let begin = Cursor::begin(table, publish);
+    let new = Cursor { key: old.key.clone(), after: old.after.clone(), ..begin };
+    (old != new).then(|| Snapshot { cursor: new.write(), ..known.clone() })
 }
 
 fn texts(row: &[u8]) -> Option<Vec<&[u8]>> {
@@ -327,13 +325,12 @@ mod tests {
             after: vec![b"7'\xff".to_vec()],
             made: Some(Made {
                 file: 1 << 40,
-                columns: [(1, false, vec![]), (2, true, vec![i64::MIN, 7])]
-                    .map(|(number, computed, labels)| MadeColumn {
+                columns: [(1, false), (2, true)]
+                    .map(|(number, computed)| MadeColumn {
                         number,
                         changed: u32::MAX,
                         name: "ü".into(),
                         computed,
-                        labels,
                     })
                     .into(),
                 leaves: Some(Noted {
@@ -341,8 +338,11 @@ mod tests {
                     list: vec![LeafNote { oid: 7, file: 8, attached: i64::MIN, seen: u64::MAX }],
                 }),
             }),
+            published: Some("16400 733|16402 735|".into()),
         };
-        let early = Cursor { made: None, ..cursor.clone() };
+        let early = Cursor { published: None, ..cursor.clone() };
+        assert_eq!(Cursor::read(&early.write()), Some(early));
+        let early = Cursor { made: None, published: None, ..cursor.clone() };
         assert_eq!(Cursor::read(&early.write()), Some(early));
         assert_eq!(Cursor::read(&cursor.write()), Some(cursor.clone()));
         let all = Cursor {
@@ -351,6 +351,7 @@ mod tests {
             key: vec![],
             after: vec![],
             made: None,
+            published: None,
             ..cursor
         };
         assert_eq!(Cursor::read(&all.write()), Some(all.clone()));

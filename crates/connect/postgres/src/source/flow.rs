@@ -20,6 +20,9 @@ pub(crate) const PREFIX: &str = "rowcast";
 pub(crate) enum Stop {
     /// Begin again from what was handed out; nobody else needs to know.
     Again,
+    /// The same, but where the stream stands there was no publication, or it is the slot that is gone.
+    /// With the server's words.
+    Unpublished(String),
     /// Nobody listens any more.
     Gone,
     /// The source has failed.
@@ -52,7 +55,7 @@ pub(crate) enum Step {
 pub(crate) struct LookUp {
     pub(crate) entity: usize,
     /// In the order of the shape's columns.
-    pub(crate) key: Vec<Vec<u8>>,
+    pub(crate) key: Vec<String>,
     /// Places in the tuple and names.
     pub(crate) columns: Vec<(usize, String)>,
 }
@@ -154,7 +157,10 @@ impl Flow {
             }
             (backend::ERROR_RESPONSE_TAG, body) => {
                 let error = server_error(body);
-                if error.state == "42704" || error.state == "55000" {
+                if error.state == "42704" {
+                    return Err(Stop::Unpublished(error.to_string()));
+                }
+                if error.state == "55000" {
                     return Err(self.trouble.epoch(error.to_string()).into());
                 }
                 Err(self.trouble.wire("the stream broke off", error.into()).into())
@@ -376,7 +382,7 @@ fn missing(
 }
 
 /// The key of a tuple as text, in the order of its columns.
-fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<Vec<Vec<u8>>> {
+fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<Vec<String>> {
     let mut old = old.map(Tuple::cells);
     let mut key = Vec::new();
     for (cell, part) in row.cells().zip(parts) {
@@ -386,7 +392,7 @@ fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<V
                 (Cell::Text(text), _) | (Cell::Unchanged, Some(Cell::Text(text))) => text,
                 _ => return None,
             };
-            key.push(text.to_vec());
+            key.push(std::str::from_utf8(text).ok()?.to_owned());
         }
     }
     Some(key)

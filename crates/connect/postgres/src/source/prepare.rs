@@ -4,8 +4,9 @@
 use super::capture::backlog;
 use super::catalog::{self, Table, Which};
 use super::cursor::{Cursor, news};
+use super::hidden::mark;
 use super::leaves;
-use super::publication::{self, slot_name};
+use super::publication::{self, Publication, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
 use super::snapshot::{self, Snapshotting};
@@ -58,6 +59,8 @@ struct Known<'a> {
     name: &'a str,
     server: &'a Server,
     snapshots: &'a [Snapshot],
+    /// What publishes the tables now.
+    published: &'a Publication,
     /// Oids of tables whose changes the server was not told to stream, or that got rows and lost
     /// rows together with partitions, so some may be missing.
     unseen: Vec<u32>,
@@ -101,16 +104,27 @@ pub(crate) struct Prepare<'a> {
 
 impl Prepare<'_> {
     /// Does all of it.
-    pub(crate) async fn run(&self, start: &Start) -> Result<Prepared, SourceError> {
+    ///
+    /// After a stop because the server's log says that there was no publication (`unpublished`), nothing
+    /// can be streamed from there on until there was one again.
+    pub(crate) async fn run(
+        &self,
+        start: &Start,
+        unpublished: bool,
+    ) -> Result<Prepared, SourceError> {
         let name = slot_name(&self.spec.service);
         let mut sql = self.connect(Purpose::Sql).await?;
         let mut stream = self.connect(Purpose::Replication).await?;
         let server = self.server(&mut sql, &mut stream).await?;
+        self.relieve(&mut sql).await?;
         let (mut tables, mut shapes) = match self.tables(&mut sql).await {
             Ok(found) => found,
             Err(error) => return Err(withdraw::harmful(&mut sql, self.spec, error).await),
         };
-        let found = publication::ensure(&mut sql, &name, &tables, self.trouble).await?;
+        let wanted = self.wanted(&mut sql, &tables, &shapes).await?;
+        let (found, published) =
+            publication::ensure(&mut sql, &name, &wanted, self.trouble).await?;
+        mark(&mut tables, &published);
         let slot = Slot::find(&mut sql, &name).await;
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
         let identity = identity(&server, &name);
@@ -138,28 +152,44 @@ impl Prepare<'_> {
                 Some(self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?)
             }
         };
-        let position = match (resume, &made) {
-            (Some(resume), _) => resume.position,
-            (None, Some(made)) => {
-                let epoch = Epoch { identity, birth: made.consistent.value() };
-                Position::new(epoch, made.consistent)
-            }
-            (None, None) => return Err(self.trouble.bug("a start without a slot")),
-        };
+        let position = self.position(resume, made.as_ref(), identity)?;
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
-        let unseen = tables.iter().map(|t| t.oid);
-        let unseen = unseen.filter(|oid| found.as_ref().is_none_or(|p| !p.holds(*oid))).collect();
-        let mut known = Known { name: &name, server: &server, snapshots, unseen };
+        let hidden = self.hidden(&tables, &wanted, found.as_ref(), (snapshots, unpublished));
+        let passes = self.passes(&hidden, snapshots, position, unpublished)?;
+        let unseen = hidden.iter().map(|entity| tables[*entity].oid).collect();
+        let published = &published;
+        let mut known = Known { name: &name, server: &server, snapshots, published, unseen };
         self.doubt(&mut sql, &mut tables, &mut known).await?;
         let snapshot =
             self.snapshot(&mut sql, &mut known, (&mut tables, &mut shapes), made).await?;
         let words = words(&self.spec.entities, (&tables, &shapes), snapshots, &known.unseen);
+        let position = match &snapshot {
+            Some(snapshot) if passes => Position::new(position.epoch, Point::Lsn(snapshot.at)),
+            _ => position,
+        };
         let settled = resume.is_some() && snapshot.is_none();
         let backlog = self.peeks && settled && backlog::is_deep(&mut sql, position.point).await;
         if !backlog {
             self.begin_stream(&mut sql, &mut stream, position.point).await?;
         }
         Ok(Prepared { stream, backlog, sql, tables, shapes, position, fresh, snapshot, words })
+    }
+
+    /// Where the stream goes on: where the log ends, or where a new history begins.
+    fn position(
+        &self,
+        resume: Option<&Resume>,
+        made: Option<&Exported>,
+        identity: u64,
+    ) -> Result<Position, SourceError> {
+        match (resume, made) {
+            (Some(resume), _) => Ok(resume.position),
+            (None, Some(made)) => {
+                let epoch = Epoch { identity, birth: made.consistent.value() };
+                Ok(Position::new(epoch, made.consistent))
+            }
+            (None, None) => Err(self.trouble.bug("a start without a slot")),
+        }
     }
 
     /// Sees to a slot that is there: nobody may hold it, and a beginning needs it out of the way,
@@ -393,6 +423,13 @@ impl Prepare<'_> {
         if !tables.iter().map(|t| t.oid).eq(before) {
             return Err(self.trouble.lost("a table was made anew while capture began"));
         }
+        // Whatever alters the publication after this snapshot shows in its marks.
+        let seen = Publication::find(&mut view.wire, known.name).await;
+        let seen = seen.map_err(|e| self.trouble.wire("its publications cannot be read", e))?;
+        if !known.published.is(seen.as_ref()) {
+            return Err(self.trouble.lost("the publication was altered while capture began"));
+        }
+        mark(tables, known.published);
         // The snapshot shows them, so they were there where it was taken.
         tables.iter_mut().for_each(|t| t.leaves.seen_at(made.consistent.value()));
         // What is noted of partitions is what the snapshot shows, so it is that which has to be judged.

@@ -2,10 +2,11 @@
 //! never confirmed anything is told from one whose log was lost.
 
 use super::catalog::{Table, literal};
+use super::column_list::Wanted;
 use super::trouble::Trouble;
 use super::wire::{Wire, WireError};
 use rowcast_core::{Point, ServiceName, SourceError, quote};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of slot and publication alike. Slots allow neither `-` nor upper case.
 pub(crate) fn slot_name(service: &ServiceName) -> String {
@@ -18,94 +19,258 @@ const PUBLISH: &str =
 /// A publication as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Publication {
-    /// Publishes every kind of change, through partitions' roots.
-    pub(crate) whole: bool,
+    /// Of the server's version.
+    pub(crate) version: u32,
+    /// Its row in the catalog, which everything that alters the publication writes anew.
+    mark: String,
+    /// Publishes every kind of change.
+    operations: bool,
+    /// Publishes partitions through their roots.
+    via_root: bool,
     pub(crate) all_tables: bool,
-    /// Oids of its tables.
-    pub(crate) tables: BTreeSet<u32>,
-    /// Some table is cut by a column list or a row filter.
-    pub(crate) cut: bool,
+    /// Its tables, by oid.
+    members: BTreeMap<u32, Member>,
+    /// The marks of its schemas, by name.
+    schemas: BTreeMap<String, String>,
     pub(crate) comment: Option<String>,
+}
+
+/// A table of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Member {
+    /// Its row in the catalog: taken out and put back, it has another one.
+    mark: String,
+    /// A row filter hides some of its rows.
+    filtered: bool,
+    /// Numbers of the columns that are published, when not all are.
+    columns: Option<BTreeSet<u32>>,
 }
 
 impl Publication {
     /// Looks it up.
     pub(crate) async fn find(wire: &mut Wire, name: &str) -> Result<Option<Self>, WireError> {
-        // Column lists and row filters came with 15; to_jsonb lets one query ask all versions.
-        let rows = wire
-            .query(&format!(
-                "SELECT p.pubviaroot AND p.pubinsert AND p.pubupdate AND p.pubdelete \
-                        AND p.pubtruncate, p.puballtables, \
-                        (SELECT string_agg(r.prrelid::text, ',') FROM pg_publication_rel r \
-                          WHERE r.prpubid = p.oid), \
-                        EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND \
-                          coalesce(to_jsonb(r)->>'prqual', to_jsonb(r)->>'prattrs') IS NOT NULL), \
-                        obj_description(p.oid, 'pg_publication') \
-                 FROM pg_publication p WHERE p.pubname = {}",
-                literal(name)
-            ))
-            .await?;
-        let Some(row) = rows.into_iter().next() else { return Ok(None) };
-        let is = |i: usize| row.get(i).cloned().flatten().as_deref() == Some("t");
-        let tables = row.get(2).cloned().flatten().unwrap_or_default();
-        Ok(Some(Self {
-            whole: is(0),
-            all_tables: is(1),
-            tables: tables.split(',').filter_map(|oid| oid.parse().ok()).collect(),
-            cut: is(3),
-            comment: row.get(4).cloned().flatten(),
-        }))
+        let version = wire.query("SHOW server_version_num").await?;
+        let version = version.first().and_then(|r| r.first()?.as_deref()?.parse().ok());
+        let version = version.unwrap_or_default();
+        let rows = wire.query(&question(name, version)).await?;
+        let mut found: Option<Self> = None;
+        for row in rows {
+            let text = |i: usize| row.get(i).cloned().flatten();
+            let is = |i: usize| text(i).as_deref() == Some("t");
+            let (mark, what) = (text(1).unwrap_or_default(), text(2).unwrap_or_default());
+            match (text(0).as_deref(), &mut found) {
+                (Some("p"), found) => {
+                    *found = Some(Self {
+                        version,
+                        mark,
+                        operations: is(3),
+                        via_root: is(4),
+                        all_tables: is(5),
+                        members: BTreeMap::new(),
+                        schemas: BTreeMap::new(),
+                        comment: text(6),
+                    });
+                }
+                (Some("r"), Some(found)) => {
+                    let columns = text(6).map(|c| c.split(',').flat_map(str::parse).collect());
+                    let member = Member { mark, filtered: is(3), columns };
+                    found.members.extend(what.parse().ok().map(|oid| (oid, member)));
+                }
+                (_, Some(found)) => drop(found.schemas.insert(what, mark)),
+                (_, None) => {}
+            }
+        }
+        Ok(found)
     }
 
-    /// Whether the table's changes are in the stream, all of them.
-    pub(crate) fn holds(&self, oid: u32) -> bool {
-        self.whole && !self.cut && (self.all_tables || self.tables.contains(&oid))
+    /// Everything that an `ALTER PUBLICATION` which concerns the table leaves other than it was,
+    /// even when the next one undoes it.
+    pub(crate) fn mark(&self, table: &Table) -> String {
+        let member = self.members.get(&table.oid).map_or("", |m| m.mark.as_str());
+        let schema = self.schemas.get(&table.schema).map_or("", String::as_str);
+        format!("{}|{member}|{schema}", self.mark)
+    }
+
+    /// Whether nobody altered it since it was looked up before. A comment alters nothing.
+    pub(crate) fn is(&self, before: Option<&Self>) -> bool {
+        before.is_some_and(|b| Self { comment: self.comment.clone(), ..b.clone() } == *self)
+    }
+
+    /// Whether the table is in it by its name.
+    pub(crate) fn has_member(&self, oid: u32) -> bool {
+        self.members.contains_key(&oid)
+    }
+
+    /// Numbers of the columns that are in the stream, when not all are.
+    pub(crate) fn columns(&self, table: &Table) -> Option<&BTreeSet<u32>> {
+        self.members.get(&table.oid)?.columns.as_ref()
+    }
+
+    fn has(&self, table: &Table) -> bool {
+        self.all_tables
+            || self.schemas.contains_key(&table.schema)
+            || self.members.contains_key(&table.oid)
+    }
+
+    /// What it hides of the table's changes, in words; nothing when all that is wanted is in the
+    /// stream.
+    pub(crate) fn hides(&self, wanted: &Wanted) -> Option<String> {
+        let table = wanted.table.sql();
+        if !self.has(&wanted.table) {
+            return Some(format!("{table} is not in it"));
+        }
+        let member = self.members.get(&wanted.table.oid)?;
+        if member.filtered {
+            return Some(format!("a row filter hides rows of {table}"));
+        }
+        let listed = member.columns.as_ref()?;
+        let plain = wanted.table.columns.iter().filter(|c| c.generated.is_none());
+        let asked = |number: &u32| wanted.columns.as_ref().is_none_or(|w| w.contains(number));
+        let lacks: Vec<_> = plain
+            .filter(|c| asked(&c.number) && !listed.contains(&c.number))
+            .map(|c| quote(&c.name))
+            .collect();
+        let lacks = lacks.join(", ");
+        (!lacks.is_empty()).then(|| format!("its column list of {table} lacks {lacks}"))
+    }
+
+    /// What it hides of all tables alike.
+    pub(crate) fn hides_everywhere(&self) -> Option<&'static str> {
+        match (self.operations, self.via_root) {
+            (false, _) => Some("it does not publish every kind of change"),
+            (_, false) => Some("it does not publish partitions through their roots"),
+            _ => None,
+        }
+    }
+
+    /// Whether the table's changes are in the stream, all that are wanted of them.
+    pub(crate) fn holds(&self, wanted: &Wanted) -> bool {
+        self.hides_everywhere().is_none() && self.hides(wanted).is_none()
     }
 
     /// Statements that make the publication `name` what it has to be, given what is there.
-    pub(crate) fn statements(found: Option<&Self>, name: &str, tables: &[Table]) -> Vec<String> {
+    pub(crate) fn statements(found: Option<&Self>, name: &str, wanted: &[Wanted]) -> Vec<String> {
         let name = quote(name);
-        let names: BTreeSet<_> = tables.iter().map(Table::sql_only).collect();
-        let list = names.into_iter().collect::<Vec<_>>().join(", ");
+        let members: BTreeMap<u32, &Wanted> = wanted.iter().map(|w| (w.table.oid, w)).collect();
+        let list = |of: &[&Wanted]| of.iter().map(|w| w.sql()).collect::<Vec<_>>().join(", ");
+        let all: Vec<&Wanted> = members.values().copied().collect();
         let Some(found) = found else {
-            let tables = if list.is_empty() { list } else { format!("FOR TABLE {list} ") };
+            let tables =
+                if all.is_empty() { "".into() } else { format!("FOR TABLE {} ", list(&all)) };
             return vec![format!("CREATE PUBLICATION {name} {tables}WITH ({PUBLISH})")];
         };
         let mut statements = Vec::new();
-        let wanted: BTreeSet<u32> = tables.iter().map(|t| t.oid).collect();
-        if !list.is_empty() && !found.all_tables && (found.tables != wanted || found.cut) {
-            statements.push(format!("ALTER PUBLICATION {name} SET TABLE {list}"));
+        if !found.schemas.is_empty() {
+            // To set the tables would take out the schemas, and those cannot be with column lists.
+            let wrong = |w: &&Wanted| found.hides(w).is_some();
+            let wrong: Vec<&Wanted> = all.iter().copied().filter(wrong).collect();
+            let there = |w: &&Wanted| found.members.contains_key(&w.table.oid);
+            for wanted in wrong.iter().copied().filter(there) {
+                statements.push(format!(
+                    "ALTER PUBLICATION {name} DROP TABLE {}",
+                    wanted.table.sql_only()
+                ));
+            }
+            let plain: Vec<_> = wrong.iter().map(|w| w.table.sql_only()).collect();
+            if !plain.is_empty() {
+                statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {}", plain.join(", ")));
+            }
+        } else if !found.all_tables && !all.is_empty() {
+            let fits = |w: &&Wanted| {
+                let member = found.members.get(&w.table.oid);
+                member.is_some_and(|m| !m.filtered && m.columns == w.columns)
+            };
+            if found.members.len() != all.len() || !all.iter().all(fits) {
+                statements.push(format!("ALTER PUBLICATION {name} SET TABLE {}", list(&all)));
+            }
         }
-        if !found.whole {
+        if found.hides_everywhere().is_some() {
             statements.push(format!("ALTER PUBLICATION {name} SET ({PUBLISH})"));
         }
         statements
     }
 }
 
-/// Makes the publication what it has to be.
+/// One answer: a row for the publication, and one for each of its tables and schemas.
+fn question(name: &str, version: u32) -> String {
+    let of = format!("p.pubname = {}", literal(name));
+    // Schemas, column lists and row filters came with 15.
+    let (cut, schemas) = match version {
+        ..150_000 => ("false, NULL, NULL, NULL", String::new()),
+        _ => (
+            "r.prqual IS NOT NULL, NULL, NULL, array_to_string(r.prattrs::int2[], ',')",
+            format!(
+                " UNION ALL SELECT 'n', concat_ws(' ', s.oid, s.xmin), n.nspname, NULL, NULL, \
+                 NULL, NULL FROM pg_publication p JOIN pg_publication_namespace s ON s.pnpubid = p.oid \
+                 JOIN pg_namespace n ON n.oid = s.pnnspid WHERE {of}"
+            ),
+        ),
+    };
+    format!(
+        "SELECT 'p', concat_ws(' ', p.oid, p.xmin), NULL, \
+                p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, p.pubviaroot, \
+                p.puballtables, obj_description(p.oid, 'pg_publication') \
+         FROM pg_publication p WHERE {of} \
+         UNION ALL SELECT 'r', concat_ws(' ', r.oid, r.xmin), r.prrelid::text, {cut} \
+         FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE {of}{schemas}"
+    )
+}
+
+/// Makes the publication what it has to be. What was there, and what is there now.
 pub(crate) async fn ensure(
     wire: &mut Wire,
     name: &str,
-    tables: &[Table],
+    wanted: &[Wanted],
     trouble: &Trouble,
-) -> Result<Option<Publication>, SourceError> {
-    let found = Publication::find(wire, name).await;
-    let found = found.map_err(|e| trouble.wire("its publications cannot be read", e))?;
-    for statement in Publication::statements(found.as_ref(), name, tables) {
-        let Err(error) = wire.query(&statement).await else { continue };
-        return Err(match trouble.wire("the publication cannot be made", error) {
-            SourceError::Setup { service, what, source, .. } => {
-                let help = format!(
-                    "let the tables' owner or a superuser run: {statement}; publishing needs \
-                     ownership of the tables and CREATE on the database"
-                );
-                SourceError::Setup { service, what, help, source }
+) -> Result<(Option<Publication>, Publication), SourceError> {
+    const UNREAD: &str = "its publications cannot be read";
+    for _ in 0..ATTEMPTS {
+        let found = Publication::find(wire, name).await.map_err(|e| trouble.wire(UNREAD, e))?;
+        let statements = Publication::statements(found.as_ref(), name, wanted);
+        // All at once: what is put right in pieces hides changes between two of them.
+        let all = format!("BEGIN; {}; COMMIT", statements.join("; "));
+        let done = if statements.is_empty() { Ok(vec![]) } else { wire.query(&all).await };
+        if let Err(error) = done {
+            wire.query("ROLLBACK").await.map_err(|e| trouble.wire(UNREAD, e))?;
+            return Err(refused(trouble, error, &statements));
+        }
+        let now = Publication::find(wire, name).await.map_err(|e| trouble.wire(UNREAD, e))?;
+        match now {
+            Some(now)
+                if Publication::statements(Some(&now), name, wanted).is_empty()
+                    && (!statements.is_empty() || now.is(found.as_ref())) =>
+            {
+                return Ok((found, now));
             }
-            other => other,
-        });
+            // Somebody alters it at this moment.
+            _ => {}
+        }
     }
-    Ok(found)
+    Err(trouble.setup(
+        format!("somebody alters publication {name} again and again"),
+        format!(
+            "find out who alters publication {name}: only Rowcast may, while it publishes {}",
+            trouble.0
+        ),
+    ))
+}
+
+/// How often a publication is put right that somebody alters at the same moment.
+const ATTEMPTS: u32 = 5;
+
+/// What to say when the role may not alter the publication.
+pub(super) fn refused(trouble: &Trouble, error: WireError, statements: &[String]) -> SourceError {
+    match trouble.wire("the publication cannot be made or put right", error) {
+        SourceError::Setup { service, what, source, .. } => {
+            let help = format!(
+                "let the tables' owner or a superuser run: {}; publishing needs ownership of the \
+                 tables and CREATE on the database",
+                statements.join("; ")
+            );
+            SourceError::Setup { service, what, help, source }
+        }
+        other => other,
+    }
 }
 
 const BEGUN: &str = "rowcast: slot begun";
@@ -180,10 +345,13 @@ mod tests {
 
     fn publication(comment: &str) -> Publication {
         Publication {
-            whole: true,
+            version: 150_000,
+            mark: "1 2".into(),
+            operations: true,
+            via_root: true,
             all_tables: false,
-            tables: BTreeSet::new(),
-            cut: false,
+            members: BTreeMap::new(),
+            schemas: BTreeMap::new(),
             comment: Some(comment.into()),
         }
     }

@@ -28,7 +28,7 @@ impl Question<'_> {
     /// Whether what we know may be wrong. What fits is not asked for, which spares a start with many
     /// tables a question for each.
     pub(crate) fn asks(&self) -> bool {
-        let sent = self.table.columns.iter().filter(|c| c.generated.is_none()).count();
+        let sent = self.table.sent().count();
         let fits = sent == self.relation.columns.len()
             && strangers(self.relation, self.table).is_empty()
             && has_key_of(self.relation, self.table);
@@ -48,7 +48,8 @@ impl Question<'_> {
         let wrong = |e| self.trouble.wire("its tables cannot be read", e);
         let found = catalog::tables(sql, Which::Oids(&[self.relation.oid])).await.map_err(wrong)?;
         // A table that is gone by now: what we know of it has to do.
-        let table = found.into_iter().next().unwrap_or_else(|| self.table.clone());
+        let mut table = found.into_iter().next().unwrap_or_else(|| self.table.clone());
+        table.published.clone_from(&self.table.published);
         let types = strangers(self.relation, &table);
         let names = match types.is_empty() {
             true => vec![],

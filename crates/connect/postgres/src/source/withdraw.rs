@@ -46,7 +46,7 @@ async fn withdraw(wire: &mut Wire, spec: &SourceSpec) -> Result<Option<String>, 
         let all = found.as_ref().is_some_and(|p| p.all_tables);
         if all {
             refused.push(format!("DROP PUBLICATION {}", quote(&name)));
-        } else if found.as_ref().is_some_and(|p| p.tables.contains(&table.oid)) {
+        } else if found.as_ref().is_some_and(|p| p.has_member(table.oid)) {
             let drop =
                 format!("ALTER PUBLICATION {} DROP TABLE {}", quote(&name), table.sql_only());
             let limited = format!("SET LOCAL lock_timeout = {}; {drop}", literal(LOCK_WITHIN));

@@ -3,15 +3,16 @@
 
 use super::{
     CONFIRM_WITHIN, Capture, GUARD_EVERY, HEARTBEAT_BYTES, HEARTBEAT_EVERY, HEARTBEAT_WITHIN,
-    POSITION_EVERY, PREFIX, SILENCE_MAX, STATUS_EVERY, Stop,
+    POSITION_EVERY, PREFIX, SILENCE_MAX, STATUS_EVERY, Stop, tables::publishes,
 };
 use crate::source::catalog::{FILE, literal};
+use crate::source::column_list;
 use crate::source::leaves;
 use crate::source::prepare::place;
-use crate::source::publication::slot_name;
+use crate::source::publication::{Publication, slot_name};
 use crate::source::wire::{Wire, WireError};
 use bytes::{BufMut, BytesMut};
-use rowcast_core::{Point, SourceSpec};
+use rowcast_core::{Point, SourceError, SourceSpec};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Seconds from 1970 to 2000, where the server's clock begins.
@@ -31,6 +32,7 @@ impl Capture<'_> {
         if now >= self.guard_at {
             self.guard_at = now + GUARD_EVERY;
             self.guard().await;
+            self.lists().await?;
         }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_EVERY;
@@ -115,17 +117,16 @@ impl Capture<'_> {
         let asked = async {
             let wire = self.task.sql(&mut self.sql).await?;
             let beat = beat(wire, &question, self.wal).await;
-            beat.map_err(|e| self.flow.trouble.wire("no heartbeat", e))
+            let beat = beat.map_err(|e| self.flow.trouble.wire("no heartbeat", e))?;
+            let found = Publication::find(wire, &slot_name(&self.task.spec.service)).await;
+            let found = found.map_err(|e| self.flow.trouble.wire("no heartbeat", e))?;
+            Ok::<_, SourceError>((beat, found))
         };
         match tokio::time::timeout(HEARTBEAT_WITHIN, asked).await {
-            Ok(Ok(beat)) => {
+            Ok(Ok((beat, found))) => {
                 self.wal = beat.wal;
-                if !beat.streamed {
-                    tracing::warn!(
-                        service = %self.task.spec.service,
-                        "a published table is not in the publication any more (it was taken out, or \
-                         another table has its name now): it is put in and read again"
-                    );
+                // The next start says what of.
+                if found.is_none_or(|found| !publishes(&self.tables, &found)) {
                     return Err(Stop::Again);
                 }
                 if self.looked.as_ref() == Some(&beat.tables) {
@@ -150,12 +151,39 @@ impl Capture<'_> {
     }
 }
 
+impl Capture<'_> {
+    fn has_lists(&self) -> bool {
+        let mut published = self.tables.iter().filter_map(|t| t.published.as_ref());
+        published.any(|p| p.columns.is_some())
+    }
+
+    /// Sees to it that no column list of ours is in the way of the publisher's own updates and deletes.
+    async fn lists(&mut self) -> Result<(), Stop> {
+        if !self.has_lists() {
+            return Ok(());
+        }
+        let name = slot_name(&self.task.spec.service);
+        let asked = async {
+            let wire = self.task.sql(&mut self.sql).await?;
+            column_list::relieve(wire, &name, &self.flow.trouble).await
+        };
+        match tokio::time::timeout(HEARTBEAT_WITHIN, asked).await {
+            Ok(Ok(true)) => Err(Stop::Again),
+            Ok(Ok(false)) => Ok(()),
+            Ok(Err(SourceError::Unreachable { .. })) | Err(_) => {
+                self.sql = None;
+                Ok(())
+            }
+            // The publisher's own statements fail: not to be kept to ourselves.
+            Ok(Err(error)) => self.end_with(error).await,
+        }
+    }
+}
+
 struct Beat {
     wal: u64,
     /// Changes with anything that the catalog says of a published table.
     tables: String,
-    /// All tables that are there are in the publication.
-    streamed: bool,
     /// Every transaction with a lower number had ended.
     horizon: u64,
 }
@@ -169,24 +197,18 @@ fn question(spec: &SourceSpec) -> String {
     let tables = format!(
         "SELECT c.oid, {FILE} AS file, c.relreplident, \
                 (SELECT sum(a.xmin::text::bigint) FROM pg_attribute a \
-                  WHERE a.attrelid = c.oid AND a.attnum > 0) \
-                  + coalesce((SELECT sum(e.xmin::text::bigint) FROM pg_enum e), 0) AS columns, \
+                  WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns, \
                 (SELECT sum(i.indexrelid::bigint) FROM pg_index i \
-                  WHERE i.indrelid = c.oid AND i.indisunique) AS keys, {} AS leaves, \
-                EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {} AND (p.puballtables OR \
-                  EXISTS (SELECT FROM pg_publication_rel r \
-                          WHERE r.prpubid = p.oid AND r.prrelid = c.oid))) AS streamed \
+                  WHERE i.indrelid = c.oid AND i.indisunique) AS keys, {} AS leaves \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE (n.nspname, c.relname) IN (VALUES {})",
         leaves::fingerprint(),
-        literal(&slot_name(&spec.service)),
         places.collect::<Vec<_>>().join(",")
     );
     format!(
         "SELECT pg_current_wal_insert_lsn(), string_agg(concat_ws(' ', t.oid, t.file, \
          t.relreplident, t.columns, t.keys, t.leaves), ',' ORDER BY t.oid), \
-         coalesce(bool_and(t.streamed), true), pg_snapshot_xmin(pg_current_snapshot()) \
-         FROM ({tables}) t"
+         pg_snapshot_xmin(pg_current_snapshot()) FROM ({tables}) t"
     )
 }
 
@@ -194,12 +216,11 @@ async fn beat(wire: &mut Wire, question: &str, wal: u64) -> Result<Beat, WireErr
     let rows = wire.query(question).await?;
     let text = |i: usize| rows.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
     let now = lsn(&text(0));
-    let (tables, streamed) = (text(1), text(2) == "t");
-    let horizon = text(3).parse().unwrap_or_default();
+    let (tables, horizon) = (text(1), text(2).parse().unwrap_or_default());
     if now.saturating_sub(wal) < HEARTBEAT_BYTES {
-        return Ok(Beat { wal, tables, streamed, horizon });
+        return Ok(Beat { wal, tables, horizon });
     }
-    Ok(Beat { wal: emit(wire).await?, tables, streamed, horizon })
+    Ok(Beat { wal: emit(wire).await?, tables, horizon })
 }
 
 /// Writes a message of ours into the server's log; the place after it. Nobody has to wait for a

@@ -6,13 +6,15 @@ use super::{Capture, HEARTBEAT_WITHIN, Stop};
 use crate::source::catalog::Table;
 use crate::source::cursor::Cursor;
 use crate::source::flow::Known;
+use crate::source::hidden::mark;
 use crate::source::leaves::remember;
 use crate::source::pgoutput::Relation;
 use crate::source::prepare::{Prepare, words};
+use crate::source::publication::{Publication, slot_name};
 use crate::source::reshape;
 use crate::source::shape::{self, Shape};
 use crate::source::trouble::Trouble;
-use crate::source::withdraw;
+use crate::source::{column_list, withdraw};
 use rowcast_core::{Diagnose, Remedy, Snapshot, SourceError};
 
 impl Capture<'_> {
@@ -74,15 +76,31 @@ impl Capture<'_> {
     /// time: look again, later.
     pub(super) async fn look(&mut self) -> Result<bool, Stop> {
         let trouble = Trouble(self.task.spec.service.clone());
+        let (known, task, sql) = (&self.tables, &self.task, &mut self.sql);
         let found = async {
-            let sql = self.task.sql(&mut self.sql).await?;
-            let (address, spec) = (&self.task.address, &self.task.spec);
-            Prepare { address, spec, trouble: &trouble, peeks: false }.tables(sql).await
+            let sql = task.sql(sql).await?;
+            let (address, spec) = (&task.address, &task.spec);
+            let publication = Publication::find(sql, &slot_name(&spec.service)).await;
+            let publication = publication.map_err(|e| trouble.wire("no look at its tables", e))?;
+            let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
+            // Before all else: what it hides may look as if the tables were other ones.
+            let found = match publication.filter(|found| publishes(known, found)) {
+                Some(publication) => Some((publication, prepare.tables(sql).await?)),
+                None => None,
+            };
+            Ok::<_, SourceError>(found)
         };
         let (mut tables, shapes) = match tokio::time::timeout(HEARTBEAT_WITHIN, found).await {
-            Ok(Ok(found)) => found,
+            Ok(Ok(None)) => return Err(Stop::Again),
+            Ok(Ok(Some((publication, (mut tables, shapes))))) => {
+                mark(&mut tables, &publication);
+                (tables, shapes)
+            }
             Ok(Err(error)) if error.remedy() != Remedy::Retry => {
                 let sql = self.task.sql(&mut self.sql).await?;
+                let name = slot_name(&self.task.spec.service);
+                // Before anybody has to wait for a person.
+                column_list::relieve(sql, &name, &trouble).await?;
                 return Err(withdraw::harmful(sql, &self.task.spec, error).await.into());
             }
             // The stream tells when the server is gone.
@@ -98,8 +116,8 @@ impl Capture<'_> {
                     service = %self.task.spec.service,
                     entity = %self.task.spec.entities[i].entity,
                     table = %table.sql(),
-                    "the table is another one, its rows were written anew with other values, or a \
-                     label of an enum in it was renamed: it is read again"
+                    "the table is another one, or its rows were written anew with other values: \
+                     it is read again"
                 );
                 return Err(Stop::Again);
             }
@@ -143,4 +161,10 @@ impl Capture<'_> {
         }
         Err(error.into())
     }
+}
+
+/// Whether nobody altered what publishes the tables, since that was asked when capture began.
+pub(super) fn publishes(tables: &[Table], found: &Publication) -> bool {
+    let known = |t: &Table| t.published.as_ref().is_some_and(|p| p.mark == found.mark(t));
+    tables.iter().all(known)
 }

@@ -141,7 +141,10 @@ struct Making {
 impl Making {
     fn new(todo: Todo) -> Self {
         let cursor = match &todo.after {
-            Some(values) => todo.cursor(values.clone()),
+            Some(values) => {
+                let values: Vec<_> = values.iter().map(|v| v.clone().into_bytes()).collect();
+                todo.cursor(values)
+            }
             None => todo.begin.write(),
         };
         let chunk = Chunk {

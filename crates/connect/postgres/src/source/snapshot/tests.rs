@@ -14,7 +14,15 @@ fn a_cursor_belongs_to_its_key() {
     let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
     let names = vec!["a".to_string(), "b".to_string()];
     let after = vec![b"7".to_vec(), "ü'x".as_bytes().to_vec()];
-    let cursor = Cursor { oid: 16_400, fields: None, masks: vec![], key: names, after, made: None };
+    let cursor = Cursor {
+        oid: 16_400,
+        fields: None,
+        masks: vec![],
+        key: names,
+        after,
+        made: None,
+        published: None,
+    };
     assert_eq!(go_on(&cursor, &id, None), Some(vec!["7".into(), "ü'x".into()]));
     let other = key(&[("b", "text", "pg_catalog"), ("a", "integer", "pg_catalog")]);
     assert_eq!(go_on(&cursor, &other, None), None);
@@ -23,16 +31,14 @@ fn a_cursor_belongs_to_its_key() {
 #[test]
 fn going_on_after_a_row_compares_whole_keys() {
     let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
-    let values = [b"7".to_vec(), b"it's".to_vec()];
+    let values = ["7".to_string(), "it's".to_string()];
     assert_eq!(after(&id, &values), "(\"a\", \"b\") > ('7'::integer, 'it''s'::text)");
-    let values = [b"7".to_vec(), b"a'\xff".to_vec()];
-    assert_eq!(after(&id, &values), "(\"a\", \"b\") > ('7'::integer, E'\\x61\\x27\\xff'::text)");
 }
 
 #[test]
 fn an_extension_compares_by_its_own_operators() {
     let id = key(&[("a", "public.citext", "public"), ("b", "integer", "pg_catalog")]);
-    let values = [b"x".to_vec(), b"1".to_vec()];
+    let values = ["x".to_string(), "1".to_string()];
     assert_eq!(
         after(&id, &values),
         "\"a\" OPERATOR(\"public\".>=) 'x'::public.citext AND (\"a\" OPERATOR(\"public\".>) \
