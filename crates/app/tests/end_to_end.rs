@@ -9,6 +9,7 @@ mod end_to_end {
     mod compact;
     mod computed;
     mod crash;
+    mod data_directory;
     mod databases;
     mod faults;
     mod filter;

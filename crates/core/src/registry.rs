@@ -95,8 +95,8 @@ impl Diagnose for RegistryError {
                  was changed"
             }
             Self::Damaged { .. } => {
-                "put a good copy of the file in its place, or move it away and subscribe again to \
-                 what the configuration file does not name; copies and the event log are untouched"
+                "put a good copy of the file in its place, or an empty file and subscribe again to what \
+                 the configuration file does not name; copies and the event log are untouched"
             }
             Self::Newer { .. } => {
                 "run the newer Rowcast on this data directory; nothing was changed"

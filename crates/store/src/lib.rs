@@ -8,6 +8,7 @@ mod compact;
 mod config;
 mod files;
 mod memory;
+pub mod private;
 mod registry;
 mod track;
 

@@ -2,17 +2,23 @@
 
 use crate::report::Failure;
 use rowcast_core::Code;
-use std::fs::{File, OpenOptions, TryLockError};
+use rowcast_store::private;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Keeps other processes out of a data directory for as long as it lives, however we end: the
 /// system lets go of it with the process.
 #[derive(Debug)]
 pub(crate) struct DataLock {
-    _file: File,
+    data: PathBuf,
+    file: File,
 }
+
+/// How often a data directory is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +41,9 @@ impl DataLock {
     pub(crate) fn take(data: &Path) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { data: data.into(), source };
         // What the log holds is nobody else's business.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
-        made.map_err(unusable)?;
-        let open = OpenOptions::new()
+        private::create_dir_all(data).map_err(unusable)?;
+        close_to_others(data);
+        let open = private::options()
             .read(true)
             .write(true)
             .create(true)
@@ -60,7 +66,65 @@ impl DataLock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(unusable)?;
-        Ok(Self { _file: file })
+        Ok(Self { data: data.into(), file })
+    }
+
+    /// Waits until the directory that is locked is no longer the one at its path: it was removed or
+    /// moved away, and what is written is found by nobody again. Cancel safe.
+    pub(crate) async fn gone(&self) -> Failure {
+        while self.is_there() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let message =
+            format!("the data directory {} was removed or moved away", self.data.display());
+        let help = "what was captured since then is lost with it: put the directory back as it was \
+                    before `rowcast run` stopped; without it the next start says [SOURCE-EPOCH], and \
+                    `rowcast run --resnapshot SERVICE` reads everything again";
+        Failure::new(message, help).with_code(Code::LogFailed)
+    }
+
+    fn is_there(&self) -> bool {
+        let of = |m: std::fs::Metadata| (m.dev(), m.ino());
+        match (self.file.metadata(), std::fs::metadata(self.data.join("lock"))) {
+            (Ok(held), Ok(found)) => of(held) == of(found),
+            (_, Err(e)) => e.kind() != io::ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
+    }
+}
+
+/// What we keep in a data directory.
+const OURS: [&str; 8] = [
+    "log",
+    "lock",
+    "run.json",
+    "run.json.new",
+    "registry.db",
+    "registry.db-wal",
+    "registry.db-shm",
+    "registry.db-journal",
+];
+
+/// Takes from other users what a careless start or an earlier version left them. A directory that
+/// holds more than what is ours stays open: others may need what else is in it.
+fn close_to_others(data: &Path) {
+    let mut closed = Ok(());
+    for name in OURS {
+        closed = closed.and(private::close_all(&data.join(name)));
+    }
+    let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
+    let foreign = entries.map(|e| e.file_name()).find(|n| !OURS.iter().any(|o| n == o));
+    if foreign.is_none() {
+        // The path itself may be a link; what it leads to is ours.
+        closed = closed.and(private::close(&data.canonicalize().unwrap_or_else(|_| data.into())));
+    }
+    if let Err(e) = closed {
+        tracing::warn!(
+            "{e}: {}\n  help: it holds published rows; let its owner run \
+             `chmod -R go= {}`",
+            e.source,
+            data.display()
+        );
     }
 }
 

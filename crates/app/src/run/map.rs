@@ -2,6 +2,7 @@
 //! whenever the file is read again; what people said while an instance ran stays there.
 
 use super::door::Keys;
+use super::tell_left_behind;
 use crate::config::{self, Plan, Secret, Weight, count};
 use crate::output::Output;
 use crate::report::Failure;
@@ -128,7 +129,18 @@ impl Map {
         let routes = plan.routes.len();
         self.addresses = addresses(&plan);
         let said = format!("{} and {}", count(services.len(), "service"), count(routes, "route"));
+        let publishes = |all: &Services, name: &ServiceName| {
+            all.iter().any(|s| s.name == *name && s.source.is_some())
+        };
+        let ended: Vec<_> = old
+            .iter()
+            .filter(|s| publishes(&old, &s.name) && !publishes(&services, &s.name))
+            .map(|s| (s.name.clone(), s.database.clone()))
+            .collect();
         self.services.send_replace(services);
+        for (name, database) in ended {
+            tell_left_behind(&name, &*database).await;
+        }
         keys.change(&plan, tls);
         Ok(said)
     }

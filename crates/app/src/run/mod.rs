@@ -14,14 +14,18 @@ use crate::config::{self, Loaded, Plan, Weight, count, nearest};
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use indicatif::MultiProgress;
-use rowcast_core::{Code, EventLog, ServiceName};
+use rowcast_core::{Code, Database, EventLog, ServiceName};
 use rowcast_engine::{Board, Node, NodeError, TroubleReport};
 use rowcast_store::FileLog;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Longest for a database to say what was left behind in it.
+const ANSWER: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(
     args: cli::Run,
@@ -35,7 +39,9 @@ pub(crate) async fn run(
     let Loaded { plan, .. } = loaded;
     check_resnapshot(&plan, &args.resnapshot)?;
     let mut signals = Signals::new()?;
-    let _lock = DataLock::take(&plan.data).map_err(Failure::from)?;
+    let lock = DataLock::take(&plan.data).map_err(Failure::from)?;
+    registry_is_there(&plan)?;
+    tell_unnamed(&plan);
     let log = open_log(&plan)?;
     let map = Map::open(&plan, &args.resnapshot, log.clone()).await?;
     let node = node(&map, log.clone()).await?;
@@ -55,13 +61,14 @@ pub(crate) async fn run(
             work.run(node, door, args.until_caught_up),
             // Who does not answer is not waited for.
             async {
-                let _ = stop.run_until_cancelled(tell_left_behind(&plan)).await;
+                let _ = stop.run_until_cancelled(tell_all_left_behind(&plan)).await;
             }
         );
         ended
     };
     let ended = tokio::select! {
         ended = work => ended,
+        gone = lock.gone() => Err(gone),
         never = signals.obey(&stop) => match never {},
     };
     log.close().await;
@@ -118,13 +125,55 @@ impl Work {
     }
 }
 
-/// Says what services that publish nothing any more still keep their databases busy with.
-async fn tell_left_behind(plan: &Plan) {
-    for service in plan.services.iter().filter(|s| s.source.is_none()) {
-        for found in service.database.left_behind(&service.name).await {
-            let run = found.fix.map_or_else(String::new, |fix| fix.statements.join("; "));
-            tracing::warn!("{}\n  help: {} Run: {run}", found.message, found.help);
+/// Refuses to begin with an empty registry where an event log says that there was another one.
+fn registry_is_there(plan: &Plan) -> Result<(), Failure> {
+    let registry = plan.registry();
+    let streams = std::fs::read_dir(log_dir(plan)).into_iter().flatten().flatten();
+    if registry.exists() || streams.count() == 0 {
+        return Ok(());
+    }
+    let path = registry.display();
+    let message = format!("{path} is gone, and the event log beside it is there");
+    let help = format!(
+        "it held the subscriptions made at run time and which routes are paused: put a copy of it back; \
+         or, to go on with the configuration file's subscriptions alone and nothing paused, make an \
+         empty one: touch {path}"
+    );
+    Err(Failure::new(message, help).with_code(Code::Registry))
+}
+
+/// Says which services were captured before that the file no longer names: nobody can ask their
+/// databases any more.
+fn tell_unnamed(plan: &Plan) {
+    let streams = std::fs::read_dir(log_dir(plan)).into_iter().flatten().flatten();
+    for name in streams.filter_map(|e| e.file_name().into_string().ok()) {
+        if plan.services.iter().any(|s| s.name.as_str() == name) {
+            continue;
         }
+        let slot = format!("rowcast_{}", name.replace('-', "_"));
+        tracing::warn!(
+            "{name} was captured before, and the file no longer names it: its database may keep its \
+             log for replication slot {slot} until its disk is full\n  help: name the service again; \
+             or let go of it there: SELECT pg_drop_replication_slot('{slot}') (SQLite: its triggers \
+             and tables are called _rowcast_…). Then remove {}",
+            log_dir(plan).join(&name).display()
+        );
+    }
+}
+
+/// Says what services that publish nothing any more still keep their databases busy with.
+async fn tell_all_left_behind(plan: &Plan) {
+    for service in plan.services.iter().filter(|s| s.source.is_none()) {
+        tell_left_behind(&service.name, &*service.database).await;
+    }
+}
+
+/// The same of one service. Who does not answer is not waited for.
+async fn tell_left_behind(service: &ServiceName, database: &dyn Database) {
+    let found = tokio::time::timeout(ANSWER, database.left_behind(service)).await;
+    for found in found.into_iter().flatten() {
+        let run = found.fix.map_or_else(String::new, |fix| fix.statements.join("; "));
+        tracing::warn!("{}\n  help: {} Run: {run}", found.message, found.help);
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the writer asks of a file system. One real implementation; tests script another.
 
+use crate::private;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Changes to directories.
@@ -48,7 +49,7 @@ pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut options = OpenOptions::new();
+        let mut options = private::options();
         Ok(Box::new(options.write(true).create(true).truncate(true).open(path)?))
     }
 
@@ -75,7 +76,13 @@ impl DiskFile for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // A file without a name is gone with us, so nothing in it is durable.
+        if self.metadata()?.nlink() == 0 {
+            let gone = "its file was removed while it was in use";
+            return Err(io::Error::new(io::ErrorKind::NotFound, gone));
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {

@@ -27,6 +27,7 @@ pub mod inspect;
 pub use follow::Follower;
 
 use crate::config::LogConfig;
+use crate::private;
 use async_trait::async_trait;
 use disk::{Disk, RealDisk};
 use rowcast_core::{
@@ -70,7 +71,7 @@ impl FileLog {
 
     fn with_disk(root: &Path, config: LogConfig, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let made = || {
-            std::fs::create_dir_all(root)?;
+            private::create_dir_all(root)?;
             disk.sync_dir(root)?;
             // The root's own name must outlive a power cut as well.
             match root.canonicalize()?.parent() {

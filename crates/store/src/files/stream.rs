@@ -9,6 +9,7 @@ use crate::files::recover::{RecoverError, Recovered, recover};
 use crate::files::view::{End, Found, Shared};
 use crate::files::walk::Flaw;
 use crate::files::writer::{Writer, begin};
+use crate::private;
 use crate::track::Track;
 use rowcast_core::{
     Batch, ByteSize, Chunk, Commit, LogError, LogId, Offset, Position, ServiceName, Stored, Tail,
@@ -38,7 +39,7 @@ impl Stream {
         let refused = |e| LogError::Refused { stream: name.clone(), source: Arc::new(e) };
         if !dir.exists() {
             let parent = dir.parent().expect("a stream's directory lies below the root");
-            std::fs::create_dir(&dir).and_then(|()| disk.sync_dir(parent)).map_err(refused)?;
+            private::create_dir_all(&dir).and_then(|()| disk.sync_dir(parent)).map_err(refused)?;
         }
         let shared = match recover(&dir) {
             Ok(Some(found)) => mend(&name, dir, disk.as_ref(), &config, found).map_err(refused)?,

@@ -1,6 +1,7 @@
 //! The registry as one file: an embedded database, because a catalog is small, changes seldom, and
 //! each change must be there as a whole after a crash.
 
+use crate::private;
 use crate::registry::words;
 use async_trait::async_trait;
 use rowcast_core::{
@@ -52,6 +53,13 @@ impl SqliteRegistry {
     /// When the file is damaged, not ours, or a newer version's; or the system refuses.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RegistryError> {
         let path = path.into();
+        // Made here, because SQLite would leave its mode to the umask; its other files take the mode
+        // of this one.
+        let made = private::options().append(true).create(true).open(&path);
+        made.map_err(|source| {
+            let place = path.display().to_string();
+            RegistryError::Unusable { place, source: Box::new(source) }
+        })?;
         let mut connection = Connection::open(&path).map_err(|e| failed(&path, e))?;
         connection.busy_timeout(BUSY).map_err(|e| failed(&path, e))?;
         prepare(&path, &mut connection)?;
