@@ -6,6 +6,8 @@
 mod end_to_end {
     mod bank;
     mod builds;
+    mod bytes;
+    mod circles;
     mod compact;
     mod computed;
     mod crash;
@@ -13,6 +15,8 @@ mod end_to_end {
     mod databases;
     mod faults;
     mod filter;
+    mod keys;
+    mod labels;
     mod lanes;
     mod limits;
     mod mask;

@@ -45,7 +45,7 @@ pub use log::{Chunk, Commit, EventLog, LogError, LogId, Stored, Tail};
 pub use mask::{Mask, MaskError, MaskKey, Masker, Masks};
 pub use member::{Definition, Join, Mark, Member, Membership, Roll, SideMark, Track};
 pub use name::{EntityName, EntityRef, NameError, RouteId, ServiceName};
-pub use park::{Narrow, ParkEdit, Parked, Pending, PendingOp, key_of, key_shown};
+pub use park::{Narrow, ParkEdit, Parked, Pending, PendingOp, REFERENCE, key_of, key_shown};
 pub use position::{Epoch, Offset, Point, Position, PositionError};
 pub use project::{
     Change, ChangeOp, Fields, ProjectError, Projection, Rows, Shape, ShapeColumn, ShapeUse,

@@ -10,6 +10,9 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// How the message of a row begins that waits for another one, which it refers to.
+pub const REFERENCE: &str = "foreign key ";
+
 /// Longest key that is kept as it is; longer ones are cut and told apart by a hash.
 const KEY_BYTES_MAX: usize = 512;
 

@@ -138,6 +138,9 @@ pub struct Rows {
     pub at_once: bool,
     /// Rows that do not fit may be left out: see [`SinkError::LeftOut`](crate::SinkError::LeftOut).
     pub leave_out: bool,
+    /// Each change is a whole row or a delete of a key of its own, and they may refer to each other
+    /// whatever their order: a target that enforces references writes them as one.
+    pub together: bool,
 }
 
 impl Rows {

@@ -157,5 +157,10 @@ fn pins(more: &[(&str, &str)]) -> String {
         // An empty search_path is an empty list, not a schema without a name.
         sql.push_str(&format!("SELECT pg_catalog.set_config('{name}', '{value}', false);"));
     }
+    // A database without an encoding takes any bytes, unless they are said to be UTF-8.
+    sql.push_str(
+        "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+         WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';",
+    );
     sql
 }

@@ -54,6 +54,22 @@ pub(crate) fn lacking(subject: &str, source: &Listed, copy: &Listed) -> Option<F
         before = Some(value);
     }
     let (name, lacking) = (&copy.name, lacking.join(", "));
+    let pairs = || source.values.iter().zip(&copy.values).filter(|(s, c)| s != c);
+    let renamed = source.values.len() == copy.values.len()
+        && pairs().all(|(s, c)| !source.values.contains(c) && !copy.values.contains(s));
+    if renamed {
+        let rename = |(s, c): (&String, &String)| {
+            format!("ALTER TYPE {name} RENAME VALUE {} TO {}", literal(c), literal(s))
+        };
+        let message = format!(
+            "its type {name} lacks {lacking}, which the source's has in the place of another: rows \
+             with it are parked, and a copy that is built again waits"
+        );
+        let help = "if the source has renamed it, let the type's owner do the same; that renames it \
+                    in all rows";
+        let found = Finding::new(Severity::Warning, subject, message, help);
+        return Some(found.with_fix(false, pairs().map(rename).collect()));
+    }
     let message =
         format!("its type {name} lacks {lacking}, which the source's has: rows with it are parked");
     let help = "let the type's owner add what is lacking, before such rows come";
@@ -93,6 +109,11 @@ mod tests {
             ]
         );
         assert_eq!(lacking("t", &listed(&["a"]), &listed(&["b", "a"])), None);
+        let renamed = lacking("t", &listed(&["a", "new"]), &listed(&["a", "old"])).unwrap();
+        assert_eq!(
+            renamed.fix.unwrap().statements,
+            ["ALTER TYPE mood RENAME VALUE 'old' TO 'new'"]
+        );
     }
 
     #[test]

@@ -94,9 +94,9 @@ pub(crate) fn mangles(kind: Kind, column: Affinity) -> bool {
         Kind::Text | Kind::Decimal | Kind::Json | Kind::Other | Kind::Uuid => numeric,
         Kind::Any => column != Affinity::Blob,
         Kind::Int16 | Kind::Int32 | Kind::Int64 => column == Affinity::Real,
+        // As a text a number keeps 15 digits.
+        Kind::Float32 | Kind::Float64 => column == Affinity::Text,
         Kind::Bool
-        | Kind::Float32
-        | Kind::Float64
         | Kind::Bytes
         | Kind::Date
         | Kind::Time

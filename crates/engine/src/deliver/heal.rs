@@ -7,8 +7,9 @@ use super::park::Blame;
 use super::shelf::Id;
 use crate::trouble::Trouble;
 use rowcast_core::{
-    Change, ChangeOp, ParkEdit, Parked, PendingOp, Progress, Rows, ShapeUse, SinkError,
+    Change, ChangeOp, ParkEdit, Parked, PendingOp, Progress, REFERENCE, Rows, ShapeUse, SinkError,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,6 +18,10 @@ use tokio::time::Instant;
 const TRIES_MAX: usize = 100;
 /// Longest that a person's request holds up the route; what is left is done soon after.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Keys that are tried together.
+const TOGETHER_MAX: usize = 50_000;
+/// Shortest wait between two tries of keys together; a try that took long is followed by a longer one.
+const TOGETHER_EVERY: Duration = Duration::from_secs(1);
 /// Keys that are dropped in one transaction.
 const DROPS_MAX: usize = 1_000;
 
@@ -38,8 +43,14 @@ impl Track<'_> {
             return Ok(());
         }
         let due = self.parking.shelf.lock().due(Instant::now(), TRIES_MAX);
+        let mut waits = false;
         for parked in due {
-            self.heal(&parked).await?;
+            waits |= !self.heal(&parked).await? && refers(&parked);
+        }
+        if waits && self.parking.together_at <= Instant::now() {
+            let began = Instant::now();
+            self.heal_together().await?;
+            self.parking.together_at = Instant::now() + TOGETHER_EVERY.max(10 * began.elapsed());
         }
         Ok(())
     }
@@ -86,12 +97,73 @@ impl Track<'_> {
                     failed.push(parked.clone());
                 }
             }
+            if outcome.healed == healed && failed.iter().any(|p| refers(p)) {
+                let before = failed.len();
+                self.heal_together().await?;
+                let keys = self.parking.shelf.lock();
+                failed.retain(|p| keys.get(&p.table, &p.key).is_some());
+                outcome.healed += (before - failed.len()) as u64;
+            }
             if failed.is_empty() || outcome.healed == healed {
                 outcome.parked = failed.len() as u64;
                 return Ok(outcome);
             }
             left = failed;
         }
+    }
+
+    /// Tries everything, for as long as somebody may be kept waiting.
+    pub(super) async fn heal_all(&mut self) -> Result<(), Trouble> {
+        let began = Instant::now();
+        self.heal_together().await?;
+        for parked in self.parking.shelf.list() {
+            if began.elapsed() > ANSWER_WITHIN {
+                break;
+            }
+            self.heal(&parked).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries all keys together that wait for another row: some may wait for each other.
+    pub(super) async fn heal_together(&mut self) -> Result<(), Trouble> {
+        let Some(position) = self.stored_position else { return Ok(()) };
+        let mut rows = Rows { together: true, leave_out: true, ..Rows::default() };
+        let all = self.parking.shelf.list();
+        for parked in all.iter().filter(|p| refers(p) && is_whole(p)).take(TOGETHER_MAX) {
+            if let Ok(one) = self.rows_of(parked) {
+                append(&mut rows, one);
+            }
+        }
+        if rows.changes.len() < 2 {
+            return Ok(());
+        }
+        let progress = Progress { from: self.stored, next: self.stored, position, commit: true };
+        let applied = match self.sink.apply(&rows, progress).await {
+            Err(SinkError::LeftOut { changes, .. }) if changes.len() < rows.changes.len() => {
+                let left: HashSet<u32> = changes.into_iter().collect();
+                let mut index = 0..;
+                rows.parks.retain(|_| index.next().is_some_and(|i| !left.contains(&i)));
+                rows.changes.clear();
+                (rows.together, rows.leave_out) = (false, false);
+                self.sink.apply(&rows, progress).await
+            }
+            applied => applied,
+        };
+        match applied {
+            Ok(()) => {
+                let now = Instant::now();
+                let mut keys = self.parking.shelf.lock();
+                rows.parks.iter().for_each(|edit| keys.edit(edit, now));
+            }
+            // Each of them was tried by itself and says why.
+            Err(SinkError::Data { .. }) => {}
+            Err(SinkError::LeftOut { .. } | SinkError::Schema { .. }) => {
+                self.sink.wants(self.log).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn drop_all(&mut self, found: &[Arc<Parked>]) -> Result<ParkOutcome, Trouble> {
@@ -174,6 +246,34 @@ impl Track<'_> {
             ..Rows::default()
         })
     }
+}
+
+/// Whether a key waits for another row, which it refers to or which refers to it.
+fn refers(parked: &Parked) -> bool {
+    parked.message.starts_with(REFERENCE)
+}
+
+/// Whether one change is all that is left to do.
+fn is_whole(parked: &Parked) -> bool {
+    match parked.pending.op {
+        PendingOp::Whole => parked.pending.before.is_empty(),
+        PendingOp::Delete => true,
+        PendingOp::Patch | PendingOp::Rekey => false,
+    }
+}
+
+/// Puts the rows of one more key behind those of others.
+fn append(rows: &mut Rows, mut one: Rows) {
+    let id = |s: &ShapeUse| (s.shape.schema, s.shape.subscription);
+    let new = one.shapes.first().map(id);
+    let known = rows.shapes.iter().position(|s| Some(id(s)) == new);
+    let (shape, batch) = (known.unwrap_or(rows.shapes.len()) as u32, rows.batches.len() as u32);
+    if known.is_none() {
+        rows.shapes.append(&mut one.shapes);
+    }
+    rows.changes.extend(one.changes.iter().map(|c| Change { shape, batch, ..*c }));
+    rows.batches.append(&mut one.batches);
+    rows.parks.append(&mut one.parks);
 }
 
 fn removal(parked: &Parked) -> ParkEdit {

@@ -78,6 +78,8 @@ pub(super) struct Parking<'a> {
     /// Keys for which a newer whole row came.
     renewed: Vec<Id>,
     narrow: HashMap<(SchemaId, usize), Arc<Narrow>>,
+    /// When keys may be tried together again.
+    pub(super) together_at: Instant,
 }
 
 impl<'a> Parking<'a> {
@@ -91,6 +93,7 @@ impl<'a> Parking<'a> {
             carrying: false,
             renewed: Vec::new(),
             narrow: HashMap::new(),
+            together_at: Instant::now(),
         }
     }
 

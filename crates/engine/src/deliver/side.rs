@@ -336,6 +336,8 @@ impl<'a> Building<'a> {
             let rows = Rows { shapes: shapes.iter().map(used).collect(), ..Rows::default() };
             track.apply(&rows, next, position, true).await?;
         }
+        // What waits for a row that came later has it now.
+        track.heal_all().await?;
         track.sink.join(&Join { from: held, next, position, shapes }).await?;
         tracing::info!(
             "route {}: {} joined at offset {next}",

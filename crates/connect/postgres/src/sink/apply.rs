@@ -9,6 +9,7 @@ use super::pipe::{At, Fail, Pipe};
 use super::spare::{Spared, is_own};
 use super::table::TableName;
 use super::targets::Targets;
+use super::together;
 use super::write::{self, ByShape};
 use crate::connect::{Fault, Session, fault};
 use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Track, Value};
@@ -52,6 +53,8 @@ enum Mode {
     /// As merged, but what stays is written before anything goes, and every set is one statement: for
     /// rows that refer to each other, where the rules do not wait for the commit.
     Together,
+    /// In one statement for all tables, for rows that may refer to each other in a circle.
+    Circle,
 }
 
 impl Live {
@@ -112,7 +115,10 @@ impl Live {
         if !self.open {
             self.ensure_first(rows, no_copy).await?;
         }
-        let mut result = self.try_merged(rows, progress, no_copy).await;
+        let mut result = match rows.together {
+            true => self.attempt(rows, progress, Mode::Circle, no_copy).await,
+            false => self.try_merged(rows, progress, no_copy).await,
+        };
         if let Err(fail) = &result
             && is_duplicate(fail)
             && self.undo_attempt().await
@@ -262,6 +268,11 @@ impl Live {
             let many = (to - from) as usize > ONE_BY_ONE_MAX;
             let alone = matches!(part, Part::Alone(_));
             let untangle = matches!(mode, Mode::Untangled | Mode::Singly);
+            if mode == Mode::Circle {
+                let spared = &mut spared;
+                together::write(&mut pipe, targets, &by_shape, rows, spared).await?;
+                break;
+            }
             let together = mode == Mode::Together;
             let in_sets = together || (matches!(mode, Mode::Merged | Mode::Sparing) && many);
             if !alone && (untangle || in_sets) {

@@ -3,6 +3,7 @@
 use super::checkpoint::SETUP;
 use super::errors::Who;
 use super::fit::{self, Misfit};
+use super::lost;
 use super::table::{Table, TableName};
 use crate::connect::{Address, Session};
 use crate::enums;
@@ -153,6 +154,8 @@ async fn table(
                 .with_fix(false, vec![format!("GRANT {rights} ON {subject} TO {}", table.user)]),
         );
     }
+    let functions = lost::functions(session, &subject, table.oid).await;
+    findings.extend(functions.map_err(|e| unanswered(&subject, &e))?);
     let additions = fit::additions(shape, &name, &table);
     let later = |c: &str| !additions.is_empty() && table.column(c).is_none();
     let lacking: Vec<_> = shape.columns.iter().filter(|c| later(&c.name)).collect();

@@ -3,7 +3,7 @@
 
 use super::binary::Binary;
 use bytes::{BufMut, BytesMut};
-use rowcast_core::Value;
+use rowcast_core::{Kind, Value};
 use std::error::Error;
 use std::fmt::{self, Write};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
@@ -17,6 +17,92 @@ pub(super) enum Form {
     Bytes,
     /// They come from elsewhere and go into any other column.
     Foreign,
+    /// They come from elsewhere and tell rows apart: of those that the column would take for the same
+    /// value, one is taken.
+    Key(Exact),
+}
+
+/// Which values of elsewhere stay apart in a key's column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exact {
+    /// 0 and 1: `boolean` reads `yes` and `on` as well.
+    Bool,
+    /// Integers, and with `text` their texts: `0x10` may be the number 16 too.
+    Integer { text: bool },
+    /// Numbers, and with `text` their texts.
+    Number { text: bool },
+    /// Numbers that a double holds, and with `text` their texts.
+    Double { text: bool },
+    /// Lower case, with hyphens.
+    Uuid,
+    /// Blobs.
+    Blob,
+    /// Texts, and numbers that no text is the same as.
+    Any,
+}
+
+impl Exact {
+    /// For a column of a key, with the meaning that its values have at the source; `None` when the
+    /// column keeps apart whatever it takes.
+    pub(super) fn of(kind: Kind, base: &str) -> Option<Self> {
+        // Where any value may be, the number 1 and the text `1` are two.
+        let text = kind != Kind::Any;
+        Some(match (kind, base) {
+            (_, "boolean") => Self::Bool,
+            (_, "smallint" | "integer" | "bigint") => Self::Integer { text },
+            (_, "numeric") => Self::Number { text },
+            (_, "real" | "double precision") => Self::Double { text },
+            (_, "uuid") => Self::Uuid,
+            (_, "bytea") => Self::Blob,
+            (Kind::Any, _) => Self::Any,
+            _ => return None,
+        })
+    }
+
+    fn takes(self, value: Value<'_>) -> bool {
+        const WHOLE_MAX: u64 = 1 << 53;
+        match (self, value) {
+            (Self::Bool, Value::Integer(i)) => i == 0 || i == 1,
+            (Self::Integer { .. }, Value::Integer(_)) => true,
+            (Self::Integer { text: true }, Value::Text(t)) => is_number(t) && !t.contains(&b'.'),
+            (Self::Number { .. }, Value::Integer(_) | Value::Real(_)) => true,
+            (Self::Number { text: true }, Value::Text(t)) => is_number(t),
+            (Self::Double { .. }, Value::Integer(i)) => i.unsigned_abs() <= WHOLE_MAX,
+            (Self::Double { .. }, Value::Real(_)) => true,
+            (Self::Double { text: true }, Value::Text(t)) => reads_as_real(t),
+            (Self::Uuid, Value::Text(t)) => is_uuid(t),
+            (Self::Blob, Value::Blob(_)) => true,
+            (Self::Any, Value::Text(t)) => !reads_as_integer(t) && !reads_as_real(t),
+            (Self::Any, Value::Integer(_) | Value::Real(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+fn is_number(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let points = digits.iter().filter(|b| **b == b'.').count();
+    points <= 1 && digits.iter().all(|b| b.is_ascii_digit() || *b == b'.')
+}
+
+fn is_uuid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => *b == b'-',
+            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// Whether an integer would be written as this text.
+fn reads_as_integer(text: &[u8]) -> bool {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    text.parse::<i64>().is_ok_and(|i| i.to_string() == text)
+}
+
+/// Whether another number would be.
+fn reads_as_real(text: &[u8]) -> bool {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    text.parse::<f64>().is_ok_and(|r| real(r) == text)
 }
 
 /// Why a value cannot be written as text; says nothing of the value.
@@ -30,6 +116,14 @@ pub(super) fn with_text<R>(
     value: Value<'_>,
     then: impl FnOnce(Option<&[u8]>) -> R,
 ) -> Result<R, Unfit> {
+    let form = match form {
+        Form::Key(exact) if !exact.takes(value) => {
+            return Err(Unfit("a value of the key could be taken for another key in its column"));
+        }
+        Form::Key(Exact::Blob) => Form::Bytes,
+        Form::Key(_) => Form::Foreign,
+        form => form,
+    };
     match (value, form) {
         (Value::Text(text), Form::Native) => Ok(then(Some(text))),
         (Value::Null | Value::Unchanged, _) => Ok(then(None)),
@@ -52,6 +146,7 @@ pub(super) fn with_text<R>(
             Ok(then(Some(i.to_string().as_bytes())))
         }
         (Value::Real(r), Form::Native | Form::Foreign) => Ok(then(Some(real(r).as_bytes()))),
+        (_, Form::Key(_)) => Err(Unfit("a value of the key has no text")),
     }
 }
 

@@ -2,7 +2,7 @@
 //! and refuses one that does not fit, before any row is written.
 
 use super::errors::Who;
-use super::fit;
+use super::fit::{self, Misfit};
 use super::member;
 use super::table::{Table, TableName};
 use super::target::Target;
@@ -29,8 +29,12 @@ pub(super) async fn target(
     let (name, shape) = match beside {
         None => (live, shape.clone()),
         Some(build) => {
-            let live = Table::find(session, &live, who).await?;
-            (build.clone(), Arc::new(fit::for_build(shape, live.as_ref())))
+            let table = Table::find(session, &live, who).await?;
+            // The build table would take what the copy cannot.
+            if let Some(misfit) = table.as_ref().and_then(|t| fit::coarse_key(shape, &live, t)) {
+                return Err(refused(&live, misfit, who));
+            }
+            (build.clone(), Arc::new(fit::for_build(shape, table.as_ref())))
         }
     };
     let shape = &shape;
@@ -66,12 +70,16 @@ pub(super) async fn target(
         again.ok_or_else(|| who.unreachable("a table went while its columns were added"))?
     };
     if let Some(misfit) = fit::misfits(shape, &name, &table).into_iter().next() {
-        let run = misfit.fix.map_or_else(String::new, |(_, s)| format!(": {}", s.join("; ")));
-        return Err(who.schema(&name.sql(), misfit.what, misfit.help + &run));
+        return Err(refused(&name, misfit, who));
     }
     computed(session, shape, &name, &table, who).await?;
     let key = table.key(shape).ok_or_else(|| who.bug("a table without a key passed the check"))?;
     Ok(Target::new(shape, name.sql(), &table, key))
+}
+
+fn refused(name: &TableName, misfit: Misfit, who: &Who) -> SinkError {
+    let run = misfit.fix.map_or_else(String::new, |(_, s)| format!(": {}", s.join("; ")));
+    who.schema(&name.sql(), misfit.what, misfit.help + &run)
 }
 
 async fn create(

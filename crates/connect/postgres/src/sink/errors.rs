@@ -2,7 +2,7 @@
 //! the server's own words, which may hold one, travel as the cause.
 
 use crate::connect::{ConnectError, Fault, fault};
-use rowcast_core::{BoxError, RouteId, SinkError};
+use rowcast_core::{BoxError, REFERENCE, RouteId, SinkError};
 use tokio_postgres::error::{DbError, SqlState};
 
 /// Whose errors they are.
@@ -90,12 +90,27 @@ impl Who {
                             UPDATE and DELETE on the table; `rowcast check` says what it needs";
                 self.setup(what, help, Some(error.into()))
             }
-            Fault::Schema => self.schema(
-                table,
-                format!("the server does not take its statements{}", words(&error)),
-                "the table was changed while rows were written; run `rowcast check` to see what \
-                 is missing",
-            ),
+            Fault::Schema => match lost(&error) {
+                Some(function) => self.schema(
+                    table,
+                    format!(
+                        "{function}, which the server runs when rows are written, does not find \
+                         what it names{}",
+                        words(&error)
+                    ),
+                    format!(
+                        "Rowcast's sessions have an empty search_path, so the function needs one of \
+                         its own: ALTER FUNCTION {function} SET search_path = public, pg_temp (the \
+                         schemas that its names are in); `rowcast check` lists all such functions"
+                    ),
+                ),
+                None => self.schema(
+                    table,
+                    format!("the server does not take its statements{}", words(&error)),
+                    "the table was changed while rows were written; run `rowcast check` to see what \
+                     is missing",
+                ),
+            },
             Fault::Data => {
                 let rule = error.as_db_error().map_or_else(String::new, rule);
                 self.data(table, key, rule, Some(error.into()))
@@ -125,6 +140,30 @@ impl Who {
     }
 }
 
+/// The function in which a name was not found.
+fn lost(error: &tokio_postgres::Error) -> Option<String> {
+    let error = error.as_db_error()?;
+    let missing = ["42P01", "42883", "42704", "3F000", "42703", "42P02"];
+    missing.contains(&error.code().code()).then(|| function(error.where_()?)).flatten()
+}
+
+/// The innermost function in what the server says of a place: `PL/pgSQL function public.f(integer) line
+/// 3 at …` or `SQL function "f" during inlining`, in its own language. Other lines may hold values.
+fn function(place: &str) -> Option<String> {
+    place.lines().find_map(|line| {
+        if let Some((_, rest)) = line.split_once("SQL function \"") {
+            return rest.split_once('"').map(|(name, _)| name.to_string());
+        }
+        let (before, _) = line.strip_prefix("PL/")?.split_once(')')?;
+        let (words, arguments) = before.split_once('(')?;
+        Some(format!("{}({arguments})", words.rsplit(' ').next()?))
+    })
+}
+
+/// What is said of a value that is none of its enum's here.
+pub(super) const LACKS_LABEL: &str = "the publisher's enum type has a value that the type here lacks: \
+                                      ALTER TYPE … ADD VALUE brings it in line";
+
 /// Says which change an error is about.
 pub(super) fn of_change(mut error: SinkError, index: u32) -> SinkError {
     if let SinkError::Data { change, .. } = &mut error {
@@ -149,7 +188,7 @@ fn rule(db: &DbError) -> String {
     match *db.code() {
         SqlState::UNIQUE_VIOLATION => format!("unique constraint {constraint} has such a row"),
         SqlState::FOREIGN_KEY_VIOLATION => {
-            format!("foreign key {constraint} finds no row to refer to, or is referred to")
+            format!("{REFERENCE}{constraint} finds no row to refer to, or is referred to")
         }
         SqlState::NOT_NULL_VIOLATION => format!("column {column} must not be null"),
         SqlState::CHECK_VIOLATION => format!("check constraint {constraint} says no"),
@@ -157,14 +196,30 @@ fn rule(db: &DbError) -> String {
         SqlState::STRING_DATA_RIGHT_TRUNCATION => "a text is longer than its column".into(),
         SqlState::NUMERIC_VALUE_OUT_OF_RANGE => "a number is outside its column's range".into(),
         SqlState::INVALID_TEXT_REPRESENTATION if db.message().contains(" enum ") => {
-            "the publisher's enum type has a value that the type here lacks: ALTER TYPE … ADD VALUE \
-             brings it in line"
-                .into()
+            LACKS_LABEL.into()
         }
         SqlState::INVALID_TEXT_REPRESENTATION => "a text is no value of its column's type".into(),
-        SqlState::CHARACTER_NOT_IN_REPERTOIRE => {
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER => {
             "a text has characters that the database's encoding lacks".into()
         }
         _ => format!("the server says no (SQLSTATE {})", db.code().code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function;
+
+    #[test]
+    fn the_function_is_read_out_of_a_place_and_nothing_else() {
+        for (place, name) in [
+            ("PL/pgSQL function public.audit() line 3 at SQL statement", "public.audit()"),
+            ("PL/pgSQL-Funktion public.f(text,integer) Zeile 3 bei SQL", "public.f(text,integer)"),
+            ("SQL function \"f\" during inlining", "f"),
+            ("SQL statement \"x\"\nPL/pgSQL function a.b() line 1", "a.b()"),
+        ] {
+            assert_eq!(function(place).as_deref(), Some(name), "{place}");
+        }
+        assert_eq!(function("COPY t, line 3: \"PL/x f(secret)\""), None);
     }
 }

@@ -1,9 +1,9 @@
 //! Does a table fit a shape? The answer is a list of what does not, each with what to do about it, for
 //! the sink (which stops at the first) and for `rowcast check` (which shows them all).
 
-use super::table::{Table, TableName};
+use super::table::{Coarse, Table, TableName};
 use super::types;
-use rowcast_core::{Computed, Generated, Shape, ShapeColumn, quote};
+use rowcast_core::{Computed, Generated, Kind, Shape, ShapeColumn, quote};
 
 /// One thing that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,7 @@ pub(super) fn misfits(shape: &Shape, name: &TableName, table: &Table) -> Vec<Mis
     }
     let uncomputed = shape.generated.iter().filter(|g| computed_by(table, g) == Computed::Plain);
     misfits.extend(uncomputed.map(|g| plain(g, name)));
+    misfits.extend(coarse_key(shape, name, table));
     for extra in &table.columns {
         let ours = shape.columns.iter().any(|c| c.name == extra.name);
         if !ours && extra.not_null && !extra.has_default && !extra.generated {
@@ -211,12 +212,47 @@ fn column_misfit(
     )
 }
 
+/// A key by which two rows of the source can be one: they would overwrite each other, and a delete of
+/// one would take both.
+pub(super) fn coarse_key(shape: &Shape, name: &TableName, table: &Table) -> Option<Misfit> {
+    let text = |column: &str| {
+        let of = shape.columns.iter().find(|c| c.name == column);
+        // A number, a date and the like are written in one way only.
+        of.is_some_and(|c| matches!(c.column.kind, Kind::Text | Kind::Any | Kind::Other))
+    };
+    let mut coarse = table.keys_over(shape).filter_map(|key| key.coarse.as_ref());
+    let Coarse { column, collation, by_column } = coarse.find(|c| text(&c.column))?;
+    let there = table.column(column)?;
+    let by = match collation {
+        Some(collation) => format!("the nondeterministic collation {collation}"),
+        None => "an operator class with an equality of its own".into(),
+    };
+    let what = format!(
+        "its key compares {column:?} by {by}, so two rows with different keys at the source, such \
+         as 'abc' and 'ABC', may be one row here"
+    );
+    let alter = format!(
+        "ALTER TABLE {} ALTER COLUMN {} TYPE {} COLLATE pg_catalog.\"default\"",
+        name.sql(),
+        quote(column),
+        there.native
+    );
+    let help = if *by_column {
+        "give the column a deterministic collation, then have the copy built again with `rowcast \
+         replay`: rows may be missing from it already"
+    } else {
+        "drop that unique index, or make it one over an expression such as lower(…); then have the \
+         copy built again with `rowcast replay`: rows may be missing from it already"
+    };
+    Some(Misfit { what, help: help.into(), fix: by_column.then(|| (false, vec![alter])) })
+}
+
 fn no_key(shape: &Shape, name: &TableName) -> Misfit {
     let key: Vec<_> = shape.key.iter().map(|&k| quote(&shape.columns[k].name)).collect();
     let key = key.join(", ");
     Misfit {
         what: format!("it has no primary key or unique index over exactly ({key})"),
-        help: "add one; it must not be partial or deferrable".into(),
+        help: "add one; it must not be partial, deferrable or temporal (WITHOUT OVERLAPS)".into(),
         fix: Some((false, vec![format!("ALTER TABLE {} ADD UNIQUE ({key})", name.sql())])),
     }
 }

@@ -1,7 +1,7 @@
 //! Parked keys, in the target beside the checkpoint, noted in the transaction that writes the rows.
 
 use super::checkpoint::Place;
-use super::errors::Who;
+use super::errors::{LACKS_LABEL, Who};
 use crate::connect::Session;
 use rowcast_core::{Offset, ParkEdit, Parked, Pending, SinkError, Track};
 use tokio_postgres::Error;
@@ -108,6 +108,18 @@ pub(super) async fn forget(session: &Session, place: &Place, into: &str) -> Resu
     let forget = "DELETE FROM rowcast.parked WHERE route IN ($1, $2) AND into_table = $3";
     let (main, side) = (place.key(Track::Main), place.key(Track::Side));
     session.execute(forget, &[&main, &side, &into]).await.map(|_| ())
+}
+
+/// A copy of which the side track has parked a row because its type lacks a value, among these.
+pub(super) async fn lacks_label(
+    session: &Session,
+    place: &Place,
+    copies: &[String],
+) -> Result<Option<String>, Error> {
+    let find = "SELECT into_table FROM rowcast.parked WHERE route = $1 AND message = $2 \
+                AND into_table = ANY ($3) LIMIT 1";
+    let found = session.query_opt(find, &[&place.key(Track::Side), &LACKS_LABEL, &copies]).await?;
+    Ok(found.map(|row| row.get(0)))
 }
 
 /// What the side track has parked is the main track's from here on, in the open transaction.

@@ -40,15 +40,29 @@ pub(super) async fn join(
 ) -> Result<(), SinkError> {
     let members = roll(session, place, who).await?.members;
     let mut swaps = Vec::new();
-    let mut moves = Vec::new();
+    let (mut moves, mut copies) = (Vec::new(), Vec::new());
     let beside = members.iter().filter(|m| m.state.has_build_table());
     for member in beside {
         let shape = join.shapes.iter().find(|s| s.into == member.into);
         let shape = shape.ok_or_else(|| who.bug("a copy joins without a shape"))?;
         match prepare(session, place, shape, who).await? {
-            Ready::Swap(swap) => swaps.push(swap),
+            Ready::Swap(swap) => {
+                swaps.push(swap);
+                copies.push(member.into.clone());
+            }
             Ready::Move(statements) => moves.push(statements),
         }
+    }
+    // Its rows would go from the copy, where they are right but for the value's name.
+    let lacking = parked::lacks_label(session, place, &copies).await;
+    if let Some(copy) = lacking.map_err(|e| who.statement("reading rowcast.parked", e))? {
+        return Err(who.schema(
+            &copy,
+            "it is built again, and the publisher's enum type has a value that the type here lacks; \
+             the copy stays as it is meanwhile",
+            "bring the type in line: ALTER TYPE … RENAME VALUE when the publisher renamed one, else \
+             ALTER TYPE … ADD VALUE; `rowcast check` prints the statement",
+        ));
     }
     let oids: Vec<_> = swaps.iter().map(|s| s.oid).collect();
     let order = targets::order(session, &oids).await;

@@ -59,6 +59,19 @@ pub(super) struct Column {
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) columns: Vec<(String, String)>,
+    /// The first of them for which different values can be equal.
+    pub(super) coarse: Option<Coarse>,
+}
+
+/// A column of a key for which different values can be equal.
+#[derive(Debug, Clone)]
+pub(super) struct Coarse {
+    pub(super) column: String,
+    /// The nondeterministic collation of the column or of the index; without one, the index has an
+    /// operator class with an equality of its own.
+    pub(super) collation: Option<String>,
+    /// The column itself has that collation.
+    pub(super) by_column: bool,
 }
 
 /// A target table.
@@ -107,14 +120,25 @@ const COLUMNS: &str = "
 
 /// Keys that `ON CONFLICT` can go by, one row for each of their columns.
 const KEYS: &str = "
-    SELECT i.indexrelid, k.attnum, n.nspname::text, o.oprname::text, i.indnkeyatts
-    FROM pg_index i,
+    SELECT i.indexrelid, k.attnum, n.nspname::text, o.oprname::text, i.indnkeyatts,
+        loose.collation, loose.by_column, NOT EXISTS (
+            SELECT FROM pg_opclass d JOIN pg_amop e ON e.amopfamily = d.opcfamily
+            WHERE d.opcmethod = 403 AND d.opcdefault AND d.opcintype = c.opcintype
+            AND e.amopstrategy = 3 AND e.amopopr = o.oid)
+    FROM pg_index i CROSS JOIN
         unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
         JOIN pg_opclass c ON c.oid = k.opclass
         JOIN pg_amop a ON a.amopfamily = c.opcfamily AND a.amopmethod = 403
             AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
             AND a.amopstrategy = 3
         JOIN pg_operator o ON o.oid = a.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+        LEFT JOIN LATERAL (
+            SELECT quote_ident(s.nspname) || '.' || quote_ident(l.collname) AS collation,
+                l.oid = t.attcollation AS by_column
+            FROM pg_attribute t, pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
+            WHERE t.attrelid = i.indrelid AND t.attnum = k.attnum AND NOT l.collisdeterministic
+            AND l.oid IN (t.attcollation, i.indcollation[(k.place - 1)::int])
+            ORDER BY 2 DESC LIMIT 1) AS loose ON true
     WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
         AND i.indpred IS NULL AND i.indexprs IS NULL AND k.place <= i.indnkeyatts
     ORDER BY i.indisprimary DESC, i.indexrelid, k.place";
@@ -162,10 +186,15 @@ impl Table {
 
     /// The unique key over exactly the shape's key columns, whatever their order.
     pub(super) fn key(&self, shape: &Shape) -> Option<&Key> {
-        let wanted: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].name.as_str()).collect();
-        self.keys.iter().find(|key| {
+        self.keys_over(shape).next()
+    }
+
+    /// All of these. `ON CONFLICT` goes by every one of them, whatever its collation.
+    pub(super) fn keys_over(&self, shape: &Shape) -> impl Iterator<Item = &Key> {
+        let wanted: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].name.clone()).collect();
+        self.keys.iter().filter(move |key| {
             key.columns.len() == wanted.len()
-                && key.columns.iter().all(|(name, _)| wanted.contains(&name.as_str()))
+                && key.columns.iter().all(|(name, _)| wanted.contains(name))
         })
     }
 }
@@ -196,10 +225,19 @@ fn keys(rows: &[Row], columns: &[Column]) -> Vec<Key> {
         let (schema, operator): (String, String) = (row.get(2), row.get(3));
         let Some(column) = columns.iter().find(|c| c.number == number) else { continue };
         let operator = format!("OPERATOR({}.{operator})", quote(&schema));
+        let (collation, odd): (Option<String>, bool) = (row.get(5), row.get(7));
+        let coarse = (collation.is_some() || odd).then(|| Coarse {
+            column: column.name.clone(),
+            collation,
+            by_column: row.get::<_, Option<bool>>(6).unwrap_or_default(),
+        });
         let column = (column.name.clone(), operator);
         match keys.last_mut() {
-            Some((last, _, key)) if *last == index => key.columns.push(column),
-            _ => keys.push((index, row.get(4), Key { columns: vec![column] })),
+            Some((last, _, key)) if *last == index => {
+                key.columns.push(column);
+                key.coarse = key.coarse.take().or(coarse);
+            }
+            _ => keys.push((index, row.get(4), Key { columns: vec![column], coarse })),
         }
     }
     // A column whose operator is not found is missing above: such a key is none of ours.

@@ -1,7 +1,7 @@
 //! A shape and its table: the statements that write the one into the other.
 
 use super::binary::Binary;
-use super::encode::{Form, Wire};
+use super::encode::{Exact, Form, Wire};
 use super::table::{Column, Key, Table};
 use super::types;
 use crate::connect::Session;
@@ -99,12 +99,13 @@ impl Target {
         let columns: Vec<_> = shape
             .columns
             .iter()
-            .map(|c| {
+            .enumerate()
+            .map(|(i, c)| {
                 let there = table.column(&c.name).expect("the table was compared with the shape");
                 let equals = key.columns.iter().find(|(n, _)| *n == c.name);
                 TargetColumn {
                     source: c.source,
-                    form: form(shape, there),
+                    form: form(shape, i, &there.base),
                     wire: wire(shape, there),
                     name: quote(&c.name),
                     base: there.base.clone(),
@@ -159,7 +160,7 @@ impl Target {
         Ok(statement)
     }
 
-    fn sql(&self, form: &Job) -> String {
+    pub(super) fn sql(&self, form: &Job) -> String {
         let table = &self.table;
         match form {
             Job::Upsert => {
@@ -337,10 +338,16 @@ fn wire(shape: &Shape, column: &Column) -> Wire {
     }
 }
 
-fn form(shape: &Shape, column: &Column) -> Form {
-    match (types::is_native(shape), column.base.as_str()) {
-        (true, _) => Form::Native,
-        (false, "bytea") => Form::Bytes,
-        (false, _) => Form::Foreign,
+/// How the values of the shape's column at `index` become text of a column of type `base`.
+pub(super) fn form(shape: &Shape, index: usize, base: &str) -> Form {
+    if types::is_native(shape) {
+        return Form::Native;
+    }
+    let kind = shape.columns[index].column.kind;
+    let exact = shape.key.contains(&index).then(|| Exact::of(kind, base)).flatten();
+    match (exact, base) {
+        (Some(exact), _) => Form::Key(exact),
+        (None, "bytea") => Form::Bytes,
+        (None, _) => Form::Foreign,
     }
 }

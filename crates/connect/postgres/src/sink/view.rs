@@ -1,11 +1,12 @@
 //! A route's copies as they were at one checkpoint, and what a source's rows look like in them.
 
 use super::checkpoint::read_epoch;
-use super::encode::{Form, Unfit, with_text};
+use super::encode::{Unfit, with_text};
 use super::errors::Who;
 use super::fit;
 use super::lanes;
 use super::table::TableName;
+use super::target::form;
 use super::types;
 use crate::connect::{Address, Fault};
 use crate::source::catalog::literal;
@@ -287,8 +288,8 @@ impl Foreign {
         let mut values = Vec::new();
         row.unpack(&mut values).map_err(|e| self.who.bug(e.to_string()))?;
         let mut literals = Vec::with_capacity(self.types.len());
-        for (column, base) in self.shape.columns.iter().zip(&self.types) {
-            let form = if base == "bytea" { Form::Bytes } else { Form::Foreign };
+        for (i, (column, base)) in self.shape.columns.iter().zip(&self.types).enumerate() {
+            let form = form(&self.shape, i, base);
             let value = values.get(column.source).copied().unwrap_or(Value::Null);
             let text = |t: Option<&[u8]>| t.map(|t| literal(&String::from_utf8_lossy(t)));
             match with_text(form, value, text) {

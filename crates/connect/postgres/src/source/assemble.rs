@@ -335,7 +335,7 @@ impl Assembler {
 
 /// Values looked up for the unchanged columns of a tuple: the columns' places in it and their texts.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Filled(pub(crate) Vec<(usize, Option<String>)>);
+pub(crate) struct Filled(pub(crate) Vec<(usize, Option<Vec<u8>>)>);
 
 fn value(cell: Cell<'_>) -> Value<'_> {
     match cell {
@@ -388,7 +388,7 @@ fn row(
             // An old key is NULL where it says nothing, so only its texts count.
             (Cell::Unchanged, Some(Cell::Text(text))) => Value::Text(text),
             (Cell::Unchanged, _) => match looked_up() {
-                Some((_, Some(text))) => Value::Text(text.as_bytes()),
+                Some((_, Some(text))) => Value::Text(text),
                 Some((_, None)) => Value::Null,
                 None => Value::Unchanged,
             },

@@ -29,6 +29,9 @@ pub(crate) struct TableColumn {
     pub(crate) inputs: Vec<u32>,
     /// The role may read it, be it the column alone.
     pub(crate) may_select: bool,
+    /// Hashes of the labels of every enum that the type uses, each with its identity, sorted. A label
+    /// that is renamed keeps its identity, and rows show the new one without having changed.
+    pub(crate) labels: Vec<i64>,
 }
 
 /// A unique index whose columns are all plain and never null.
@@ -39,6 +42,16 @@ pub(crate) struct Index {
     pub(crate) identity: bool,
     /// Its columns in order, each with the schema its `>` lives in.
     pub(crate) columns: Vec<(String, String)>,
+}
+
+/// A primary key by which rows cannot be told apart in the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OddKey {
+    /// The constraint's name.
+    pub(crate) name: String,
+    pub(crate) columns: Vec<String>,
+    /// `WITHOUT OVERLAPS`; otherwise it is `DEFERRABLE`.
+    pub(crate) temporal: bool,
 }
 
 /// A table.
@@ -70,6 +83,8 @@ pub(crate) struct Table {
     pub(crate) indexes: Vec<Index>,
     /// Its partitions, down to those that have rows.
     pub(crate) leaves: Leaves,
+    /// Its primary key, when that is none of the indexes.
+    pub(crate) odd_key: Option<OddKey>,
     /// What our publication says of it, when that was asked.
     pub(crate) published: Option<Published>,
 }
@@ -121,6 +136,15 @@ impl Table {
 /// A text as an SQL literal.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Bytes as an SQL literal of the text that they are.
+pub(crate) fn literal_of_bytes(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return literal(text);
+    }
+    let escaped = bytes.iter().map(|b| format!("\\x{b:02x}"));
+    format!("E'{}'", escaped.collect::<String>())
 }
 
 /// [`Table::file`] in a query that has `pg_class c`. A partitioned root has only its partitions' files.
@@ -199,9 +223,10 @@ pub(crate) async fn tables(wire: &mut Wire, which: Which<'_>) -> Result<Vec<Tabl
     let mut keys = grouped(wire.query(&indexes_sql(&oids)).await?);
     for table in &mut tables {
         table.columns = columns.remove(&table.oid).unwrap_or_default().iter().map(column).collect();
-        table.indexes = indexes(&keys.remove(&table.oid).unwrap_or_default());
+        (table.indexes, table.odd_key) = indexes(&keys.remove(&table.oid).unwrap_or_default());
     }
     leaves::fill(wire, &mut tables).await?;
+    labels(wire, &mut tables).await?;
     Ok(tables)
 }
 
@@ -248,6 +273,7 @@ fn table(row: &Row) -> Table {
         indexes: vec![],
         leaves: Leaves::default(),
         published: None,
+        odd_key: None,
     }
 }
 
@@ -296,7 +322,48 @@ fn column(row: &Row) -> TableColumn {
         generated: row.get(7).cloned().flatten(),
         inputs: text(row, 13).split(',').filter_map(|n| n.parse().ok()).collect(),
         kind: kinds::kind(number(row, 8), &text(row, 9), &text(row, 10)),
+        labels: vec![],
     }
+}
+
+/// The first number that the server gives to what users make.
+const USER_OID_MIN: u32 = 16_384;
+
+/// The labels of the enums that columns' types use: by themselves, in arrays, domains, ranges and
+/// composites.
+async fn labels(wire: &mut Wire, tables: &mut [Table]) -> Result<(), WireError> {
+    let columns = tables.iter().flat_map(|t| &t.columns);
+    let mut types: Vec<u32> = columns.map(|c| c.type_oid).filter(|t| *t >= USER_OID_MIN).collect();
+    types.sort_unstable();
+    types.dedup();
+    if types.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "WITH RECURSIVE part (root, oid) AS ( \
+           SELECT w, w FROM unnest({}) w UNION \
+           SELECT p.root, x.oid FROM part p JOIN pg_type t ON t.oid = p.oid CROSS JOIN LATERAL ( \
+             SELECT t.typbasetype WHERE t.typtype = 'd' \
+             UNION ALL SELECT t.typelem WHERE t.typelem <> 0 \
+             UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' \
+               AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
+             UNION ALL SELECT r.rngsubtype FROM pg_range r \
+               WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) x (oid)) \
+         SELECT p.root, e.oid, e.enumlabel FROM part p JOIN pg_enum e ON e.enumtypid = p.oid",
+        oid_array(&types)
+    );
+    let mut found: HashMap<u32, Vec<i64>> = HashMap::new();
+    for row in wire.query(&sql).await? {
+        let label = format!("{} {}", text(&row, 1), text(&row, 2));
+        let hash = xxhash_rust::xxh3::xxh3_64(label.as_bytes());
+        found.entry(number(&row, 0)).or_default().push(hash as i64);
+    }
+    for column in tables.iter_mut().flat_map(|t| &mut t.columns) {
+        let mut labels = found.get(&column.type_oid).cloned().unwrap_or_default();
+        labels.sort_unstable();
+        column.labels = labels;
+    }
+    Ok(())
 }
 
 fn indexes_sql(oids: &[u32]) -> String {
@@ -307,20 +374,29 @@ fn indexes_sql(oids: &[u32]) -> String {
                        AND s.amoplefttype = oc.opcintype AND s.amoprighttype = oc.opcintype \
                   JOIN pg_operator o ON o.oid = s.amopopr \
                   JOIN pg_namespace n ON n.oid = o.oprnamespace \
-                  WHERE oc.oid = i.indclass[k.place - 1]) \
-         FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(att, place) \
+                  WHERE oc.oid = i.indclass[k.place - 1]), \
+                i.indisexclusion, NOT i.indimmediate, x.relname \
+         FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(att, place) \
          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att \
          WHERE i.indrelid = ANY ({}) AND i.indisunique AND i.indisvalid AND i.indislive \
-           AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+           AND (i.indimmediate AND NOT i.indisexclusion OR i.indisprimary) AND i.indpred IS NULL AND i.indexprs IS NULL \
            AND k.place <= i.indnkeyatts \
          ORDER BY i.indrelid, i.indexrelid, k.place",
         oid_array(oids)
     )
 }
 
-fn indexes(rows: &Rows) -> Vec<Index> {
+/// The indexes that tell rows apart, and a primary key that does not.
+fn indexes(rows: &Rows) -> (Vec<Index>, Option<OddKey>) {
     let mut found: Vec<(String, bool, Index)> = Vec::new();
+    let mut odd: Option<OddKey> = None;
     for row in rows {
+        let (temporal, deferrable) = (is(row, 7), is(row, 8));
+        if temporal || deferrable {
+            let key = OddKey { name: text(row, 9), columns: vec![], temporal };
+            odd.get_or_insert(key).columns.push(text(row, 4));
+            continue;
+        }
         let oid = text(row, 1);
         if found.last().is_none_or(|(last, ..)| *last != oid) {
             let index = Index { primary: is(row, 2), identity: is(row, 3), columns: vec![] };
@@ -332,7 +408,8 @@ fn indexes(rows: &Rows) -> Vec<Index> {
             *not_null &= is(row, 5);
         }
     }
-    found.into_iter().filter(|(_, not_null, _)| *not_null).map(|(.., index)| index).collect()
+    let whole = found.into_iter().filter(|(_, not_null, _)| *not_null);
+    (whole.map(|(.., index)| index).collect(), odd)
 }
 
 /// A type by oid and modifier, for columns that the catalog no longer has: its SQL name and kind.

@@ -48,6 +48,8 @@ struct MadeColumn {
     name: String,
     /// The server computes it, so no row in the log has a value of it.
     computed: bool,
+    /// [`TableColumn::labels`].
+    labels: Vec<i64>,
 }
 
 impl Made {
@@ -57,6 +59,7 @@ impl Made {
             changed: c.changed,
             name: c.name.clone(),
             computed: c.generated.is_some(),
+            labels: c.labels.clone(),
         };
         let leaves = (table.kind == 'p').then(|| table.leaves.noted());
         Self { file: table.file, columns: table.columns.iter().map(column).collect(), leaves }
@@ -80,9 +83,12 @@ impl Made {
             // Of another number it is another column. One that was changed while the table was
             // written anew may have been computed (`ALTER COLUMN … TYPE … USING …`).
             Some(known) => {
+                let labelled = known.labels.iter().all(|l| column.labels.binary_search(l).is_ok());
                 known.number == column.number
                     && !known.computed
                     && !(anew && known.changed != column.changed)
+                    // A new label is in no row yet; one that is gone was renamed in all of them.
+                    && labelled
             }
             // A new column holds its default in old rows, which the schema says; not when that was
             // computed for each row. A renamed one is not new.
@@ -104,6 +110,12 @@ impl Made {
             row.push(Value::Integer(i64::from(column.changed)));
             row.push(Value::Text(column.name.as_bytes()));
         }
+        for column in self.columns.iter().filter(|c| !c.labels.is_empty()) {
+            let labels: Vec<u8> = column.labels.iter().flat_map(|l| l.to_le_bytes()).collect();
+            row.push(Value::Integer(i64::from(column.number)));
+            row.push(Value::Null);
+            row.push(Value::Blob(&labels));
+        }
         bytes
     }
 
@@ -111,19 +123,28 @@ impl Made {
         let mut values = Vec::new();
         Row(row).unpack(&mut values).ok()?;
         let (&Value::Integer(file), columns) = values.split_first()? else { return None };
-        let column = |c: &[Value<'_>]| match *c {
-            [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
-                Some(MadeColumn {
-                    number: u32::try_from(number.unsigned_abs()).ok()?,
-                    computed: number < 0,
-                    changed: u32::try_from(changed).ok()?,
-                    name: String::from_utf8(name.to_vec()).ok()?,
-                })
+        let mut made = Self { file, columns: Vec::new(), leaves: None };
+        for part in columns.chunks(3) {
+            match *part {
+                [Value::Integer(number), Value::Integer(changed), Value::Text(name)] => {
+                    made.columns.push(MadeColumn {
+                        number: u32::try_from(number.unsigned_abs()).ok()?,
+                        computed: number < 0,
+                        changed: u32::try_from(changed).ok()?,
+                        name: String::from_utf8(name.to_vec()).ok()?,
+                        labels: Vec::new(),
+                    });
+                }
+                [Value::Integer(number), Value::Null, Value::Blob(labels)] => {
+                    let of = |c: &&mut MadeColumn| i64::from(c.number) == number;
+                    let (labels, rest) = labels.as_chunks::<8>();
+                    let column = made.columns.iter_mut().find(of).filter(|_| rest.is_empty())?;
+                    column.labels = labels.iter().map(|l| i64::from_le_bytes(*l)).collect();
+                }
+                _ => return None,
             }
-            _ => None,
-        };
-        let columns = columns.chunks(3).map(column).collect::<Option<_>>()?;
-        Some(Self { file, columns, leaves: None })
+        }
+        Some(made)
     }
 }
 
@@ -325,12 +346,13 @@ mod tests {
             after: vec![b"7'\xff".to_vec()],
             made: Some(Made {
                 file: 1 << 40,
-                columns: [(1, false), (2, true)]
-                    .map(|(number, computed)| MadeColumn {
+                columns: [(1, false, vec![]), (2, true, vec![i64::MIN, 7])]
+                    .map(|(number, computed, labels)| MadeColumn {
                         number,
                         changed: u32::MAX,
                         name: "ü".into(),
                         computed,
+                        labels,
                     })
                     .into(),
                 leaves: Some(Noted {

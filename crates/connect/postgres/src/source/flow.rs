@@ -55,7 +55,7 @@ pub(crate) enum Step {
 pub(crate) struct LookUp {
     pub(crate) entity: usize,
     /// In the order of the shape's columns.
-    pub(crate) key: Vec<String>,
+    pub(crate) key: Vec<Vec<u8>>,
     /// Places in the tuple and names.
     pub(crate) columns: Vec<(usize, String)>,
 }
@@ -382,7 +382,7 @@ fn missing(
 }
 
 /// The key of a tuple as text, in the order of its columns.
-fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<Vec<String>> {
+fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<Vec<Vec<u8>>> {
     let mut old = old.map(Tuple::cells);
     let mut key = Vec::new();
     for (cell, part) in row.cells().zip(parts) {
@@ -392,7 +392,7 @@ fn key_texts(parts: &[Part], row: Tuple<'_>, old: Option<Tuple<'_>>) -> Option<V
                 (Cell::Text(text), _) | (Cell::Unchanged, Some(Cell::Text(text))) => text,
                 _ => return None,
             };
-            key.push(std::str::from_utf8(text).ok()?.to_owned());
+            key.push(text.to_vec());
         }
     }
     Some(key)

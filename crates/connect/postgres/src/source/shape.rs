@@ -1,6 +1,6 @@
 //! From a table, or from what the stream says of it, to an entity's schema.
 
-use super::catalog::{Table, TableColumn};
+use super::catalog::{OddKey, Table, TableColumn};
 use super::expression::reads;
 use super::leaves;
 use super::pgoutput::Relation;
@@ -102,6 +102,9 @@ fn key_names(table: &Table) -> Result<Vec<String>, Unfit> {
         return Ok(index.columns.iter().map(|(name, _)| name.clone()).collect());
     }
     let name = table.sql();
+    if let Some(odd) = table.odd_key.as_ref().filter(|_| matches!(table.identity, 'd' | 'f')) {
+        return Err(odd_key(&name, odd));
+    }
     let primary = table.indexes.iter().any(|i| i.primary);
     let mut unfit = match table.identity {
         'n' => Unfit::new(
@@ -128,6 +131,39 @@ fn key_names(table: &Table) -> Result<Vec<String>, Unfit> {
     };
     unfit.fix = Some(Fix { statements: vec![statement], safe: primary });
     Err(unfit)
+}
+
+/// A primary key that PostgreSQL does not tell rows apart by, or that means more than equal values.
+fn odd_key(name: &str, key: &OddKey) -> Unfit {
+    let columns: Vec<_> = key.columns.iter().map(|c| quote(c)).collect();
+    let (columns, constraint) = (columns.join(", "), quote(&key.name));
+    if key.temporal {
+        return Unfit::new(
+            format!(
+                "{name}'s primary key is temporal: with WITHOUT OVERLAPS it forbids ranges that \
+                 overlap, and a copy tells rows apart by equal values only"
+            ),
+            format!(
+                "make a unique index over plain columns without nulls that tell rows apart, and \
+                 name it as the replica identity: ALTER TABLE {name} REPLICA IDENTITY USING INDEX \
+                 the_index"
+            ),
+        );
+    }
+    let mut unfit = Unfit::new(
+        format!(
+            "{name}'s primary key {constraint} is DEFERRABLE, and PostgreSQL does not tell rows apart \
+             by such a key in its log"
+        ),
+        "make the key anew, not deferrable (foreign keys that refer to it have to be dropped and \
+         made again); or name a unique index without nulls as the table's replica identity",
+    );
+    let statement = format!(
+        "ALTER TABLE {name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} PRIMARY KEY \
+         ({columns})"
+    );
+    unfit.fix = Some(Fix { statements: vec![statement], safe: false });
+    unfit
 }
 
 /// The shape that the stream says. The catalog may be newer than the stream: of columns, their types
@@ -161,6 +197,7 @@ pub(crate) fn of_relation(
                     generated: None,
                     inputs: vec![],
                     may_select: true,
+                    labels: vec![],
                 }
             }
         })

@@ -14,12 +14,12 @@
 
 mod reader;
 
-use super::catalog::{Table, literal};
+use super::catalog::{Table, literal, literal_of_bytes};
 use super::cursor::{Cursor, seal};
 use super::prepare::Prepare;
 use super::shape::{Part, Shape};
 use super::slot::Exported;
-use super::wire::{Purpose, Wire, WireError};
+use super::wire::{Purpose, RawRow, Wire, WireError};
 use bytes::Bytes;
 use reader::Reader;
 pub(crate) use reader::{Chunk, Failure};
@@ -60,7 +60,7 @@ pub(crate) struct Todo {
     /// Seals notes of the key, when it is masked.
     pub(crate) seal: Option<MaskKey>,
     /// Values of the key's columns of the last row that is in the log.
-    pub(crate) after: Option<Vec<String>>,
+    pub(crate) after: Option<Vec<Vec<u8>>>,
     pub(crate) rows: u64,
     pub(crate) estimate: Option<u64>,
 }
@@ -121,18 +121,16 @@ fn key_columns(table: &Table, shape: &Shape) -> Vec<KeyColumn> {
 }
 
 /// The values after which to go on, when the table still has the key they belong to.
-fn go_on(cursor: &Cursor, key: &[KeyColumn], seal: Option<&MaskKey>) -> Option<Vec<String>> {
+fn go_on(cursor: &Cursor, key: &[KeyColumn], seal: Option<&MaskKey>) -> Option<Vec<Vec<u8>>> {
     let same = cursor.key.iter().eq(key.iter().map(|k| &k.name));
     let after = cursor.after(seal);
-    let known = same && after.len() == key.len();
-    let text = |v: &Vec<u8>| String::from_utf8(v.clone()).ok();
-    known.then(|| after.iter().map(text).collect()).flatten()
+    (same && after.len() == key.len()).then_some(after)
 }
 
 /// `WHERE` for the rows after `values` in the key's own order.
-fn after(key: &[KeyColumn], values: &[String]) -> String {
+fn after(key: &[KeyColumn], values: &[Vec<u8>]) -> String {
     let left = |k: &KeyColumn| quote(&k.name);
-    let right = |(k, v): (&KeyColumn, &String)| format!("{}::{}", literal(v), k.native);
+    let right = |(k, v): (&KeyColumn, &Vec<u8>)| format!("{}::{}", literal_of_bytes(v), k.native);
     if key.iter().all(|k| k.operators == "pg_catalog") {
         let names: Vec<_> = key.iter().map(left).collect();
         let values: Vec<_> = key.iter().zip(values).map(right).collect();
@@ -338,9 +336,9 @@ impl Snapshotting {
         &mut self,
         entity: usize,
         shape: &Shape,
-        key: &[String],
+        key: &[Vec<u8>],
         columns: &[String],
-    ) -> Result<Option<Vec<Option<String>>>, WireError> {
+    ) -> Result<Option<RawRow>, WireError> {
         let copying = &self.entities[entity];
         let fields = shape.parts.iter().filter(|p| **p != Part::Skip);
         let names = shape.schema.columns.iter().zip(fields).filter(|(_, p)| **p == Part::Key);
@@ -352,7 +350,7 @@ impl Snapshotting {
                 "{} OPERATOR({}.=) {}::{native}",
                 quote(&column.name),
                 quote(operators),
-                literal(value),
+                literal_of_bytes(value),
             )
         });
         let columns: Vec<_> = columns.iter().map(|c| quote(c)).collect();
@@ -362,7 +360,7 @@ impl Snapshotting {
             copying.table,
             conditions.collect::<Vec<_>>().join(" AND ")
         );
-        match self.lookup.query(&sql).await {
+        match self.lookup.query_raw(&sql).await {
             Ok(rows) => Ok(rows.into_iter().next()),
             // The column went meanwhile, and with it the question.
             Err(WireError::Server(e)) if e.state.starts_with("42") => {

@@ -25,6 +25,14 @@ impl Trouble {
                     source: Some(Box::new(error)),
                 }
             }
+            Fault::Data if matches!(error.state(), Some("22021" | "22P05")) => {
+                let state = error.state().unwrap_or_default();
+                self.setup(
+                    format!("{what}: a text in the database has no UTF-8 (SQLSTATE {state})"),
+                    "the bytes of some text are none of the database's encoding, or UTF-8 lacks the \
+                     character: correct the row at the source, and capture goes on",
+                )
+            }
             // The server's own words on data may hold a value, masked ones too.
             Fault::Data => match error.state() {
                 Some(state) => {

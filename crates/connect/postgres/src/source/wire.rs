@@ -86,6 +86,8 @@ impl WireError {
 
 /// The rows of a simple query, as text.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
+/// A row as the server sent it.
+pub(crate) type RawRow = Vec<Option<Vec<u8>>>;
 
 /// A connection.
 pub(crate) struct Wire {
@@ -188,6 +190,13 @@ impl Wire {
     /// Asks and gathers the rows of the answer; several statements give all their rows. After an
     /// error of the server the connection can be used on.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Rows, WireError> {
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+        let texts = |row: RawRow| row.into_iter().map(|value| value.map(text)).collect();
+        Ok(self.query_raw(sql).await?.into_iter().map(texts).collect())
+    }
+
+    /// As [`query`](Self::query), with the bytes of the values.
+    pub(crate) async fn query_raw(&mut self, sql: &str) -> Result<Vec<RawRow>, WireError> {
         self.send(|out| frontend::query(sql, out)).await?;
         let mut rows = Vec::new();
         let mut failed = None;
@@ -237,7 +246,7 @@ fn closed() -> WireError {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into()
 }
 
-fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, WireError> {
+fn data_row(body: &[u8]) -> Result<RawRow, WireError> {
     const BAD: WireError = WireError::Protocol("a malformed row");
     let (count, mut rest) = body.split_first_chunk::<2>().ok_or(BAD)?;
     let mut row = Vec::with_capacity(usize::from(u16::from_be_bytes(*count)));
@@ -249,7 +258,7 @@ fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, WireError> {
             continue;
         };
         let (value, after) = rest.split_at_checked(length).ok_or(BAD)?;
-        row.push(Some(String::from_utf8_lossy(value).into_owned()));
+        row.push(Some(value.to_vec()));
         rest = after;
     }
     Ok(row)

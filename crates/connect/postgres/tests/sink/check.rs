@@ -1,7 +1,9 @@
 //! What `check` finds at a target, and that its statements mend it.
 
-use crate::support::{Bench, all_fields, schema};
-use rowcast_core::{Database, Finding, Listed, Projection, Schema, Severity, Shape, Subscription};
+use crate::support::{Bench, Ev, all_fields, schema};
+use rowcast_core::{
+    Database, Finding, Kind, Listed, Projection, Schema, Severity, Shape, SinkError, Subscription,
+};
 use rowcast_postgres::PostgresDatabase;
 use std::sync::Arc;
 
@@ -165,4 +167,143 @@ async fn an_enum_that_is_missing_is_made_by_the_statement_that_is_printed() {
     PostgresDatabase::from_url(&url).unwrap().fix(&fix.statements).await.unwrap();
     let findings = check_listed(&bench, &url, &t, &listed).await;
     assert!(findings.iter().all(|f| f.severity == Severity::Good), "{findings:?}");
+}
+
+/// Where the copy's key takes two of the source's for one, check and the first row refuse it alike.
+#[tokio::test]
+async fn a_key_that_compares_more_coarsely_than_the_source_s_is_refused() {
+    let ci = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+              CREATE COLLATION \"Exact\" (provider = icu, locale = 'und'); \
+              CREATE DOMAIN folded AS text COLLATE ci; ";
+    let operators = "CREATE FUNCTION low_cmp(text, text) RETURNS int IMMUTABLE LANGUAGE sql \
+            AS 'SELECT bttextcmp(lower($1), lower($2))'; \
+        CREATE FUNCTION low_eq(text, text) RETURNS bool IMMUTABLE LANGUAGE sql \
+            AS 'SELECT lower($1) = lower($2)'; \
+        CREATE OPERATOR =~= (FUNCTION = low_eq, LEFTARG = text, RIGHTARG = text); \
+        CREATE OPERATOR CLASS low FOR TYPE text USING btree AS OPERATOR 3 =~=, FUNCTION 1 low_cmp(text, text); ";
+    let coarse = [
+        "CREATE TABLE t (id text COLLATE ci PRIMARY KEY, v text)",
+        "CREATE TABLE t (id text COLLATE ci UNIQUE, v text)",
+        "CREATE TABLE t (id varchar COLLATE ci, v text, PRIMARY KEY (id))",
+        "CREATE TABLE t (id text NOT NULL, v text); CREATE UNIQUE INDEX ON t (id COLLATE ci)",
+        // `ON CONFLICT (id)` goes by this index too.
+        "CREATE TABLE t (id text PRIMARY KEY, v text); CREATE UNIQUE INDEX ON t (id COLLATE ci)",
+        "CREATE TABLE t (id text COLLATE ci NOT NULL, v text); CREATE UNIQUE INDEX ON t (id COLLATE \"C\")",
+        "CREATE TABLE t (id text NOT NULL, v text); CREATE UNIQUE INDEX ON t (id low)",
+    ];
+    let exact = [
+        "CREATE TABLE t (id text COLLATE \"Exact\" PRIMARY KEY, v text COLLATE ci UNIQUE)",
+        "CREATE TABLE t (id varchar NOT NULL, v text); CREATE UNIQUE INDEX ON t (id varchar_pattern_ops)",
+    ];
+    let t = schema("t", 1, &[("id", "text"), ("v", "text")]);
+    let tables = coarse.iter().map(|t| (t, true)).chain(exact.iter().map(|t| (t, false)));
+    for (table, refused) in tables {
+        let mut bench =
+            Bench::new(&format!("{ci}{operators}{table}"), vec![all_fields("t", "t")]).await;
+        let url = bench.server.url(&bench.database);
+        let found = check(&bench, &url, &t).await;
+        assert_eq!(bad(&found).len(), usize::from(refused), "{table}: {found:?}");
+        let rows = [Ev::create(&t, &["abc", "a"]), Ev::create(&t, &["ABC", "b"])];
+        let applied = bench.try_apply(&rows, true).await;
+        if !refused {
+            applied.unwrap();
+            assert_eq!(bench.one("SELECT count(*) FROM t").await, "2", "{table}");
+            continue;
+        }
+        let SinkError::Schema { what, .. } = applied.unwrap_err() else { panic!("{table}") };
+        assert!(what.contains("may be one row here") && bad(&found)[0].message.contains(&what));
+        assert_eq!(bench.one("SELECT count(*) FROM t").await, "0", "{table}");
+        let Some(fix) = &bad(&found)[0].fix else { continue };
+        for statement in &fix.statements {
+            bench.sql(statement).await;
+        }
+        assert!(bad(&check(&bench, &url, &t).await).is_empty(), "{table}");
+        bench.apply(&rows).await;
+        assert_eq!(bench.one("SELECT count(*) FROM t").await, "2", "{table}");
+    }
+    // A number is written in one way only, whatever it compares by.
+    let bench = Bench::new(
+        &format!("{ci}CREATE TABLE t (id text COLLATE ci PRIMARY KEY, v text)"),
+        vec![all_fields("t", "t")],
+    )
+    .await;
+    let mut t = (*schema("t", 1, &[("id", "bigint"), ("v", "text")])).clone();
+    t.columns[0].kind = Kind::Int64;
+    assert!(bad(&check(&bench, &bench.server.url(&bench.database), &t).await).is_empty());
+}
+
+/// Check names each function that cannot work for us and the statement that mends it; the error at run
+/// time says the same.
+#[tokio::test]
+async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_row() {
+    let t = schema("t", 1, &[("id", "bigint"), ("v", "text")]);
+    let audit = "CREATE TABLE audit (id bigint); CREATE FUNCTION known(text) RETURNS bool IMMUTABLE \
+        LANGUAGE plpgsql AS $$ BEGIN RETURN length($1) < 9; END $$; ";
+    let function = |body: &str| {
+        format!(
+            "CREATE FUNCTION fails(text) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN {body} END $$; "
+        )
+    };
+    let named = function("RETURN known($1);");
+    let trigger = "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        INSERT INTO audit VALUES (NEW.id); RETURN NEW; END $$; \
+        CREATE TABLE t (id bigint PRIMARY KEY, v text); \
+        CREATE TRIGGER tg AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fails()";
+    for (setup, fails) in [
+        (format!("{audit}{trigger}"), "fails()"),
+        (
+            format!(
+                "{audit}{named}CREATE TABLE t (id bigint PRIMARY KEY, v text CHECK (fails(v)))"
+            ),
+            "fails(text)",
+        ),
+        (
+            format!(
+                "{audit}{named}CREATE DOMAIN d AS text CHECK (fails(VALUE)); \
+            CREATE TABLE t (id bigint PRIMARY KEY, v text, w d DEFAULT 'x')"
+            ),
+            "fails(text)",
+        ),
+        (
+            format!(
+                "{audit}{named}CREATE TABLE t (id bigint PRIMARY KEY, v text, \
+            w bool GENERATED ALWAYS AS (fails(v)) STORED)"
+            ),
+            "fails(text)",
+        ),
+        (
+            format!(
+                "{audit}{named}CREATE TABLE t (id bigint PRIMARY KEY, v text); \
+            CREATE INDEX ON t (fails(v))"
+            ),
+            "fails(text)",
+        ),
+    ] {
+        let mut bench = Bench::new(&setup, vec![all_fields("t", "t")]).await;
+        let url = bench.server.url(&bench.database);
+        let found = check(&bench, &url, &t).await;
+        let [misfit] = bad(&found)[..] else { panic!("{setup}: {found:?}") };
+        let fix = format!("ALTER FUNCTION public.{fails} SET search_path = \"public\", pg_temp");
+        assert_eq!(misfit.fix.as_ref().unwrap().statements, [fix], "{misfit:?}");
+        let rows = [Ev::create(&t, &["1", "a"])];
+        let error = bench.try_apply(&rows, true).await.unwrap_err();
+        let SinkError::Schema { what, help, .. } = &error else { panic!("{setup}: {error:?}") };
+        assert!(what.contains(&format!("public.{fails}")), "{what}");
+        assert!(help.contains(&format!("ALTER FUNCTION public.{fails} SET search_path")), "{help}");
+        for statement in &misfit.fix.as_ref().unwrap().statements {
+            bench.sql(statement).await;
+        }
+        assert!(bad(&check(&bench, &url, &t).await).is_empty(), "{setup}");
+        bench.apply(&rows).await;
+    }
+    // What says where its names are is left alone.
+    let good = "CREATE FUNCTION works() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        NEW.v := lower(NEW.v); INSERT INTO public.audit VALUES (NEW.id); RETURN NEW; END $$; \
+        CREATE TABLE t (id bigint PRIMARY KEY, v text); \
+        CREATE TRIGGER tg BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION works()";
+    let mut bench = Bench::new(&format!("{audit}{good}"), vec![all_fields("t", "t")]).await;
+    let found = check(&bench, &bench.server.url(&bench.database), &t).await;
+    assert!(bad(&found).is_empty(), "{found:?}");
+    bench.apply(&[Ev::create(&t, &["1", "A"])]).await;
+    assert_eq!(bench.one("SELECT v FROM t").await, "a");
 }

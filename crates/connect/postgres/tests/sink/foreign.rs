@@ -113,3 +113,43 @@ async fn an_existing_table_takes_foreign_kinds_that_fit_and_no_others() {
         assert!(matches!(error, SinkError::Schema { .. }), "{}", chain(&error));
     }
 }
+
+/// Keys that are two at the source stay two: of those that the column would take for one, the one is
+/// written and the other named.
+#[tokio::test]
+async fn keys_that_a_column_would_take_for_one_are_told_apart() {
+    let uuid = b"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+    let other = b"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11";
+    let whole = 1 << 53;
+    for (kind, column, good, bad) in [
+        (Kind::Any, "text", Value::Integer(1), Value::Text(b"1")),
+        (Kind::Any, "text", Value::Real(1.5), Value::Text(b"1.5")),
+        (Kind::Any, "text", Value::Text(b"007"), Value::Text(b"7")),
+        (Kind::Any, "numeric", Value::Integer(16), Value::Text(b"0x10")),
+        (Kind::Any, "bigint", Value::Integer(1), Value::Text(b"1")),
+        (Kind::Any, "double precision", Value::Integer(whole), Value::Integer(whole + 1)),
+        (Kind::Any, "bytea", Value::Blob(&[0]), Value::Text(b"\\x00")),
+        (Kind::Bool, "boolean", Value::Integer(1), Value::Text(b"yes")),
+        (Kind::Uuid, "uuid", Value::Text(uuid), Value::Text(other)),
+        (Kind::Int64, "bigint", Value::Integer(1000), Value::Text(b"1_000")),
+    ] {
+        for count in [1, 40] {
+            let what = format!("{kind:?} in {column}, {count}");
+            let t = foreign(&[("id", kind), ("v", Kind::Int64)]);
+            let mut bench =
+                bench(&format!("CREATE TABLE t (id {column} PRIMARY KEY, v bigint)")).await;
+            let row = |key, n| Ev {
+                schema: &t,
+                op: Op::Update,
+                before: vec![],
+                after: vec![key, Value::Integer(n)],
+            };
+            let goods: Vec<_> = (0..count).map(|n| row(good, n)).collect();
+            bench.apply(&goods).await;
+            let bads: Vec<_> = (0..count).map(|_| row(bad, -1)).collect();
+            let error = bench.try_apply(&bads, true).await.expect_err(&what);
+            assert!(matches!(error, SinkError::Data { change: Some(0), .. }), "{what}: {error:?}");
+            assert_eq!(bench.one("SELECT v FROM t").await, (count - 1).to_string(), "{what}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use crate::support::{Harness, NAME};
 use rowcast_core::{Database, Finding, Severity, SourceError, Start};
 use rowcast_postgres::PostgresDatabase;
-use rowcast_testkit::postgres::Server;
+use rowcast_testkit::postgres::{Server, ServerOptions};
 use rowcast_testkit::source_suite::{Capture, SourceHarness, spec};
 
 fn worst(findings: &[Finding]) -> Severity {
@@ -144,4 +144,49 @@ async fn tables_that_a_service_could_publish_are_listed_as_they_are_written() {
     let names: Vec<_> = tables.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["public.\"A.b\"", "public.p", "public.t"]);
     assert!(tables[2].columns[0].key && !tables[2].columns[1].key);
+}
+
+/// Check and run refuse a key that does not tell rows apart with the same words, and what is printed
+/// mends it.
+#[tokio::test]
+async fn a_deferrable_key_is_called_what_it_is_by_check_and_by_run() {
+    let harness = Harness::fresh().await;
+    harness
+        .sql("CREATE TABLE t (b int, a int, CONSTRAINT \"T k\" PRIMARY KEY (a, b) DEFERRABLE)")
+        .await;
+    let wanted = spec(&harness, &["t"], 1 << 20);
+    let findings = harness.database().check_source(&wanted).await;
+    let [found] = errors(&findings)[..] else { panic!("{findings:#?}") };
+    assert!(found.message.contains("primary key \"T k\" is DEFERRABLE"), "{found:?}");
+    let refused = Capture::start(&harness, wanted.clone(), Start::Beginning).await.err().unwrap();
+    let SourceError::Schema { what, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(what, found.message.trim_end_matches('.'));
+    harness.database().fix(&found.fix.as_ref().unwrap().statements).await.unwrap();
+    let findings = harness.database().check_source(&wanted).await;
+    assert_eq!(worst(&findings), Severity::Good, "{findings:#?}");
+}
+
+#[tokio::test]
+async fn a_temporal_key_is_refused_by_check_and_by_run() {
+    let server = Server::start_options(ServerOptions::of_major(18)).await;
+    let harness = Harness::on(server).await;
+    harness
+        .sql(
+            "CREATE EXTENSION btree_gist; \
+             CREATE TABLE t (id int, during tstzrange, n int NOT NULL, \
+             PRIMARY KEY (id, during WITHOUT OVERLAPS))",
+        )
+        .await;
+    let wanted = spec(&harness, &["t"], 1 << 20);
+    let findings = harness.database().check_source(&wanted).await;
+    let [found] = errors(&findings)[..] else { panic!("{findings:#?}") };
+    assert!(found.message.contains("primary key is temporal"), "{found:?}");
+    let refused = Capture::start(&harness, wanted.clone(), Start::Beginning).await.err().unwrap();
+    let SourceError::Schema { what, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(what, found.message.trim_end_matches('.'));
+    harness
+        .sql("CREATE UNIQUE INDEX by_n ON t (n); ALTER TABLE t REPLICA IDENTITY USING INDEX by_n")
+        .await;
+    let findings = harness.database().check_source(&wanted).await;
+    assert_eq!(worst(&findings), Severity::Good, "{findings:#?}");
 }

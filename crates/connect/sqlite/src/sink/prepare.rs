@@ -5,7 +5,7 @@ use super::values::stored;
 use crate::file::sink_error;
 use crate::table::{self, Table};
 use crate::types::{self, DIALECT, affinity, keeps, mangles};
-use rowcast_core::{ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote};
+use rowcast_core::{Kind, ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote};
 use rusqlite::{Connection, Error};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -211,6 +211,22 @@ fn compare(shape: &Shape, found: &Table, column: &ShapeColumn) -> Result<(), Mis
     Ok(())
 }
 
+/// A key by which two rows of the publisher can be one: they would overwrite each other, and a delete
+/// of one would take both.
+fn coarse_key<'t>(shape: &Shape, unique: &'t table::Unique) -> Option<&'t str> {
+    // Here a column may hold a text whatever it is declared; elsewhere a number or a date has one
+    // spelling only.
+    let text = |name: &str| {
+        let column = shape.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name));
+        let kinds = [Kind::Text, Kind::Any, Kind::Other];
+        *shape.dialect == *DIALECT || column.is_some_and(|c| kinds.contains(&c.column.kind))
+    };
+    let coarse = unique.columns.iter().find(|(name, collation)| {
+        collation != "BINARY" && name.as_ref().is_some_and(|name| text(name))
+    });
+    coarse.map(|(_, collation)| collation.as_str())
+}
+
 fn keys_fit(shape: &Shape, found: &Table) -> Result<(), Misfit> {
     let key: Vec<_> = shape.key.iter().map(|k| shape.columns[*k].name.as_str()).collect();
     let covers = |columns: Vec<&str>| {
@@ -222,6 +238,17 @@ fn keys_fit(shape: &Shape, found: &Table) -> Result<(), Misfit> {
         let names: Option<Vec<_>> = u.columns.iter().map(|(n, _)| n.as_deref()).collect();
         u.condition.is_none() && names.is_some_and(covers)
     };
+    let mut over = found.uniques.iter().filter(|u| unique(u));
+    if let Some(collation) = over.find_map(|u| coarse_key(shape, u)) {
+        let what = format!(
+            "its key compares by the collation {collation}, so two rows with different keys at the \
+             source, such as 'abc' and 'ABC', may be one row here"
+        );
+        let help = "make the table with a key that compares byte by byte (COLLATE BINARY, which is \
+                    the default), then have the copy built again with `rowcast replay`: rows may be \
+                    missing from it already";
+        return Err((what, help.into()));
+    }
     if covers(primary) || found.uniques.iter().any(unique) {
         return Ok(());
     }

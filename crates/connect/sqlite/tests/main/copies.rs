@@ -193,3 +193,46 @@ async fn two_tracks_of_one_instance_take_turns_at_their_file() {
     main.apply(&rows, progress(true)).await.unwrap();
     waiting.await.unwrap().unwrap();
 }
+
+/// Where the copy's key takes two of the source's for one, check and the first row refuse it alike.
+#[tokio::test]
+async fn a_key_that_compares_more_coarsely_than_the_source_s_is_refused() {
+    let source = File::new();
+    let thing = "CREATE TABLE thing (id TEXT PRIMARY KEY, n INT); \
+                 INSERT INTO thing VALUES ('abc', 1), ('ABC', 2), ('abc ', 3);";
+    source.connect().execute_batch(thing).unwrap();
+    let captured = rowcast_testkit::source_suite::spec(&source, &["thing"], 1 << 20);
+    let schemas = source.database().offer(&captured).await.unwrap().schemas;
+    let shapes = projection(&spec(true)).shapes(&schemas[0].1).unwrap();
+    let mut capture = Capture::begin(&source, &["thing"], 1 << 20).await;
+    capture.catch_up().await;
+    for (copy, refused) in [
+        ("CREATE TABLE copy (id TEXT COLLATE NOCASE PRIMARY KEY, n INT)", true),
+        ("CREATE TABLE copy (id TEXT COLLATE RTRIM NOT NULL UNIQUE, n INT)", true),
+        ("CREATE TABLE copy (id TEXT COLLATE NOCASE, n INT, PRIMARY KEY (id)) WITHOUT ROWID", true),
+        ("CREATE TABLE copy (id TEXT PRIMARY KEY, n INT COLLATE NOCASE UNIQUE)", false),
+        ("CREATE TABLE copy (id TEXT PRIMARY KEY, n INT)", false),
+    ] {
+        let target = File::new();
+        target.connect().execute_batch(copy).unwrap();
+        let found = target.database().check_sink(&spec(true), &shapes, &[]).await;
+        let errors = found.iter().filter(|f| f.severity == Severity::Error);
+        let errors: Vec<_> = errors.map(|f| f.message.as_str()).collect();
+        assert_eq!(errors.len(), usize::from(refused), "{copy}: {found:?}");
+        if !refused {
+            deliver(&capture, &target).await;
+            assert_eq!(target.select("SELECT count(*) FROM copy")[0][0].as_deref(), Some("3"));
+            continue;
+        }
+        let mut sink = target.database().sink(spec(true));
+        sink.wants(LogId(1)).await.unwrap();
+        let batch = capture.batches.last().unwrap().clone();
+        let stored = Stored { base: Offset(0), batch: Arc::new(batch) };
+        let (next, position) = (stored.end(), stored.batch.until);
+        let rows = projection(&spec(true)).rows(&[stored], Offset(0), next, |_, _| true).unwrap();
+        let progress = Progress { from: Offset(0), next, position, commit: true };
+        let error = sink.apply(&rows, progress).await.unwrap_err().to_string();
+        assert!(error.contains(errors[0]), "{error} {errors:?}");
+        assert_eq!(target.select("SELECT count(*) FROM copy")[0][0].as_deref(), Some("0"));
+    }
+}

@@ -197,7 +197,8 @@ fn question(spec: &SourceSpec) -> String {
     let tables = format!(
         "SELECT c.oid, {FILE} AS file, c.relreplident, \
                 (SELECT sum(a.xmin::text::bigint) FROM pg_attribute a \
-                  WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns, \
+                  WHERE a.attrelid = c.oid AND a.attnum > 0) \
+                  + coalesce((SELECT sum(e.xmin::text::bigint) FROM pg_enum e), 0) AS columns, \
                 (SELECT sum(i.indexrelid::bigint) FROM pg_index i \
                   WHERE i.indrelid = c.oid AND i.indisunique) AS keys, {} AS leaves \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \

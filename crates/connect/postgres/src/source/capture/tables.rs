@@ -116,8 +116,8 @@ impl Capture<'_> {
                     service = %self.task.spec.service,
                     entity = %self.task.spec.entities[i].entity,
                     table = %table.sql(),
-                    "the table is another one, or its rows were written anew with other values: \
-                     it is read again"
+                    "the table is another one, its rows were written anew with other values, or a \
+                     label of an enum in it was renamed: it is read again"
                 );
                 return Err(Stop::Again);
             }

@@ -141,10 +141,7 @@ struct Making {
 impl Making {
     fn new(todo: Todo) -> Self {
         let cursor = match &todo.after {
-            Some(values) => {
-                let values: Vec<_> = values.iter().map(|v| v.clone().into_bytes()).collect();
-                todo.cursor(values)
-            }
+            Some(values) => todo.cursor(values.clone()),
             None => todo.begin.write(),
         };
         let chunk = Chunk {

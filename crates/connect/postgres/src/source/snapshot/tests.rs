@@ -31,14 +31,16 @@ fn a_cursor_belongs_to_its_key() {
 #[test]
 fn going_on_after_a_row_compares_whole_keys() {
     let id = key(&[("a", "integer", "pg_catalog"), ("b", "text", "pg_catalog")]);
-    let values = ["7".to_string(), "it's".to_string()];
+    let values = [b"7".to_vec(), b"it's".to_vec()];
     assert_eq!(after(&id, &values), "(\"a\", \"b\") > ('7'::integer, 'it''s'::text)");
+    let values = [b"7".to_vec(), b"a'\xff".to_vec()];
+    assert_eq!(after(&id, &values), "(\"a\", \"b\") > ('7'::integer, E'\\x61\\x27\\xff'::text)");
 }
 
 #[test]
 fn an_extension_compares_by_its_own_operators() {
     let id = key(&[("a", "public.citext", "public"), ("b", "integer", "pg_catalog")]);
-    let values = ["x".to_string(), "1".to_string()];
+    let values = [b"x".to_vec(), b"1".to_vec()];
     assert_eq!(
         after(&id, &values),
         "\"a\" OPERATOR(\"public\".>=) 'x'::public.citext AND (\"a\" OPERATOR(\"public\".>) \

@@ -128,18 +128,24 @@ async fn log_in(
     }
     parameters.extend(PINNED);
     wire.send(|out| frontend::startup_message(parameters.iter().copied(), out)).await?;
-    authenticate(&mut wire, config, &user).await?;
+    if authenticate(&mut wire, config, &user).await? {
+        // The server does not know what its bytes mean, and would refuse those that are not UTF-8.
+        wire.query("SET client_encoding = 'SQL_ASCII'").await?;
+    }
     Ok(wire)
 }
 
-async fn authenticate(wire: &mut Wire, config: &Config, user: &str) -> Result<(), WireError> {
+/// Whether the database has no encoding.
+async fn authenticate(wire: &mut Wire, config: &Config, user: &str) -> Result<bool, WireError> {
     let mut scram: Option<ScramSha256> = None;
+    let mut bytes = false;
     loop {
         let frame = wire.message().await?;
         let (tag, size, body) = (frame.tag, frame.size, frame.body.to_vec());
         wire.consume(size);
         match tag {
-            backend::READY_FOR_QUERY_TAG => return Ok(()),
+            backend::READY_FOR_QUERY_TAG => return Ok(bytes),
+            backend::PARAMETER_STATUS_TAG => bytes |= body == b"server_encoding\0SQL_ASCII\0",
             backend::ERROR_RESPONSE_TAG => return Err(server_error(&body).into()),
             backend::AUTHENTICATION_TAG => {
                 answer(wire, config, user, &mut scram, &body).await?;
