@@ -115,10 +115,7 @@ impl Live {
         if !self.open {
             self.ensure_first(rows, no_copy).await?;
         }
-        let mut result = match rows.together {
-            true => self.attempt(rows, progress, Mode::Circle, no_copy).await,
-            false => self.try_merged(rows, progress, no_copy).await,
-        };
+        let mut result = self.try_merged(rows, progress, no_copy).await;
         if let Err(fail) = &result
             && is_duplicate(fail)
             && self.undo_attempt().await
@@ -162,8 +159,9 @@ impl Live {
         progress: &Progress,
         no_copy: &HashSet<String>,
     ) -> Result<Spared, Fail> {
-        let small = rows.changes.len() <= ONE_BY_ONE_MAX;
-        let mode = if small || rows.at_once { Mode::InOrder } else { Mode::Merged };
+        let in_order = rows.at_once || rows.changes.len() <= ONE_BY_ONE_MAX;
+        let mode = if in_order { Mode::InOrder } else { Mode::Merged };
+        let mode = if rows.together { Mode::Circle } else { mode };
         let mut result = self.attempt(rows, progress, mode, no_copy).await;
         if let Err(fail) = &result
             && is_reference(fail)
@@ -179,7 +177,7 @@ impl Live {
                 Ok(spared) => return Ok(spared),
             }
         }
-        if mode == Mode::InOrder {
+        if mode != Mode::Merged {
             return result;
         }
         let route = &self.who.route;
@@ -269,8 +267,7 @@ impl Live {
             let alone = matches!(part, Part::Alone(_));
             let untangle = matches!(mode, Mode::Untangled | Mode::Singly);
             if mode == Mode::Circle {
-                let spared = &mut spared;
-                together::write(&mut pipe, targets, &by_shape, rows, spared).await?;
+                together::write(&mut pipe, targets, &by_shape, rows, &mut spared).await?;
                 break;
             }
             let together = mode == Mode::Together;
