@@ -116,9 +116,11 @@ pub(super) async fn lacks_label(
     place: &Place,
     copies: &[String],
 ) -> Result<Option<String>, Error> {
-    let find = "SELECT into_table FROM rowcast.parked WHERE route = $1 AND message = $2 \
-                AND into_table = ANY ($3) LIMIT 1";
-    let found = session.query_opt(find, &[&place.key(Track::Side), &LACKS_LABEL, &copies]).await?;
+    let find = "SELECT into_table FROM rowcast.parked WHERE route = $1 \
+                AND starts_with(message, $2) AND into_table = ANY ($3) LIMIT 1";
+    // Not every encoding has the characters behind it.
+    let said = LACKS_LABEL.split(':').next().unwrap_or_default();
+    let found = session.query_opt(find, &[&place.key(Track::Side), &said, &copies]).await?;
     Ok(found.map(|row| row.get(0)))
 }
 
