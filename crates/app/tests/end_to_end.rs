@@ -10,6 +10,7 @@ mod end_to_end {
     mod circles;
     mod compact;
     mod computed;
+    mod copies;
     mod crash;
     mod data_directory;
     mod databases;

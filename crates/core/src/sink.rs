@@ -64,6 +64,11 @@ pub struct Progress {
 /// - A [`Side`](Track::Side) track has a checkpoint of its own. Rows of a subscription that
 ///   [has a build table](crate::Membership::has_build_table) go there; its copy stays as it is until
 ///   the join, which is one transaction: a reader sees the old copy or the new one.
+/// - Rows of a live copy go on into the table that took the rows before them. When that was dropped,
+///   replaced, renamed, moved or emptied by somebody, nothing is written and no table is made: the
+///   answer is [`SinkError::Unreachable`], and the main track's next [`wants`](Self::wants) makes the
+///   copy's member [`Stale`](crate::Membership::Stale). So it is with a copy that is being filled in
+///   its own table: then the side track has nothing any more.
 /// - Each track has parked keys of its own. A mark forgets those of every member that it does not call
 ///   live; the join makes the side track's the main track's.
 /// - A [`Lane`](crate::Lane) has a checkpoint of its own. Its [`Progress::from`] is the route's, and
@@ -95,6 +100,10 @@ pub trait Sink: Send {
     /// What this target remembers of the route's subscriptions. Between applies that commit only, as
     /// everything below; not before [`wants`](Self::wants).
     async fn roll(&mut self) -> Result<Roll, SinkError>;
+
+    /// Looks whether every live copy's table is the one that took its rows, and answers as an apply
+    /// would. For times in which nothing is applied.
+    async fn look(&mut self) -> Result<(), SinkError>;
 
     /// Whether a subscription's table is missing or has no rows.
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError>;
@@ -166,6 +175,18 @@ pub enum SinkError {
         what: String,
         /// What to do.
         help: String,
+    },
+    /// The table in which a copy is being built was made for an earlier shape of its entity, and its
+    /// rows do not go over into the present one. It is given up, and the copy begins where its entity
+    /// was last read.
+    #[error(
+        "{service}'s new copy for {into} was begun in a shape that its publisher has left since"
+    )]
+    Outdated {
+        /// The subscriber.
+        service: ServiceName,
+        /// The copy, as its subscription names it.
+        into: String,
     },
     /// A row's data does not fit the target: a constraint, a range, a cast.
     #[error(
@@ -240,7 +261,7 @@ impl SinkError {
 impl Diagnose for SinkError {
     fn remedy(&self) -> Remedy {
         match self {
-            Self::Unreachable { .. } => Remedy::Retry,
+            Self::Unreachable { .. } | Self::Outdated { .. } => Remedy::Retry,
             Self::Setup { .. } => Remedy::Operator(Code::SinkSetup),
             Self::Schema { .. } => Remedy::Operator(Code::SinkSchema),
             Self::Data { .. } | Self::LeftOut { .. } => Remedy::Park(Code::SinkData),
@@ -252,7 +273,7 @@ impl Diagnose for SinkError {
 
     fn help(&self) -> &str {
         match self {
-            Self::Unreachable { .. } | Self::LeftOut { .. } => "",
+            Self::Unreachable { .. } | Self::Outdated { .. } | Self::LeftOut { .. } => "",
             Self::Setup { help, .. }
             | Self::Schema { help, .. }
             | Self::Data { help, .. }

@@ -5,12 +5,14 @@
 //! moves in a side track until it has come as far, and then joins the others.
 
 mod anew;
+mod aside;
 mod desk;
 mod ends;
 mod enroll;
 mod heal;
 mod junction;
 mod lanes;
+mod look;
 mod narrow;
 mod park;
 mod piece;
@@ -26,6 +28,7 @@ use crate::backoff::Backoff;
 use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::share::Share;
 use crate::trouble::Trouble;
+pub(crate) use aside::SideState;
 pub(crate) use ends::position_at;
 use ends::whole_until;
 pub(crate) use enroll::{Rebuild, Rebuilding, ends_at};
@@ -38,7 +41,6 @@ use rowcast_core::{
     Progress, Projection, RouteId, Rows, SchemaId, Sink, SinkError, SinkSpec, Stored, Subscription,
     Tail,
 };
-pub(crate) use side::SideState;
 pub(crate) use state::RouteState;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -50,10 +52,6 @@ use whole_row::History;
 
 /// Offsets the stored checkpoint may stay behind while nothing concerns this route.
 const UNSTORED_MAX: u64 = 100_000;
-
-/// Longest that the stored checkpoint stays behind for the same reason. Deletes are kept for a time
-/// only, and after a crash the stored one is all that is known.
-const UNSTORED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Events of a chunk from which on it pays to let more gather before the next.
 const GATHER_EVENTS_MIN: u64 = 500;
@@ -195,6 +193,7 @@ impl Deliver {
             return Ok(());
         }
         let _live = self.share.throttle.live();
+        let mut look_at = look::next();
         loop {
             track.claim_lanes().await?;
             if let Some(rest) = track.rest_until.take() {
@@ -218,8 +217,8 @@ impl Deliver {
                     track.answer(ask).await?;
                     continue;
                 }
-                () = tokio::time::sleep(UNSTORED_WITHIN) => {
-                    track.store().await?;
+                () = tokio::time::sleep_until(look_at) => {
+                    look_at = track.look().await?;
                     continue;
                 }
                 chunk = read => chunk?,

@@ -93,6 +93,8 @@ macro_rules! sink_suite {
             a_table_is_empty_without_rows_or_at_all,
             a_copy_that_is_built_beside_is_seen_with_its_join,
             a_first_copy_is_built_in_its_own_table,
+            a_copy_whose_table_is_lost_is_built_again,
+            a_first_copy_whose_table_is_lost_begins_once_more,
             marks_and_joins_compare_the_checkpoints,
             a_build_that_is_given_up_leaves_nothing,
             a_copy_that_is_built_again_begins_with_its_rows,

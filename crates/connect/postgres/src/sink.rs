@@ -13,6 +13,7 @@ mod encode;
 mod ensure;
 mod errors;
 mod fit;
+mod held;
 mod lanes;
 mod lost;
 mod member;
@@ -133,7 +134,11 @@ impl PostgresSink {
         } else {
             checkpoint::read(&session, &place, &self.who).await?
         };
-        session.batch_execute(&checkpoint::prepare(&place)).await.map_err(refused)?;
+        let prepare = format!("{}; {}", checkpoint::prepare(&place), held::prepare(&place));
+        session.batch_execute(&prepare).await.map_err(refused)?;
+        if self.track == Track::Main && !hold {
+            held::renew(&session, &place, &self.who).await?;
+        }
         let builds = match self.track {
             Track::Main | Track::Lane(_) => HashMap::new(),
             Track::Side => member::builds(&session, &place, &self.who).await?,
@@ -190,6 +195,12 @@ impl Sink for PostgresSink {
         let (live, who) = (self.connected()?, &self.who);
         let roll = self.watch.over(member::roll(live.idle()?, &live.place, who)).await;
         self.keep_if_reached(roll)
+    }
+
+    async fn look(&mut self) -> Result<(), SinkError> {
+        let (live, who) = (self.connected()?, &self.who);
+        let lost = held::look(live.idle()?, &live.place.route, &["live"], who).await?;
+        if lost.is_empty() { Ok(()) } else { Err(who.unreachable(held::COPY_GONE)) }
     }
 
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {

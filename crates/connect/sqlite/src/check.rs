@@ -1,7 +1,7 @@
 //! What `rowcast check` finds out about a file, as a source and as a target.
 
 use crate::file;
-use crate::sink::{Wanted, create_statement};
+use crate::sink::{Wanted, create_statement, lost_copies};
 use crate::source::{published_table, withheld};
 use crate::table::{self, Table};
 use rowcast_core::{Diagnose, Finding, Severity, Shape, SinkSpec, SourceSpec, quote};
@@ -120,11 +120,23 @@ pub(crate) fn sink(path: &Path, spec: &SinkSpec, shapes: &[Arc<Shape>]) -> Vec<F
         Err(error) => return vec![unreachable(&subject, &error)],
     };
     let mut findings = vec![journal(&subject, &connection), writable(&subject, &connection)];
+    // A file that has not begun remembers no copies.
+    let lost = lost_copies(&connection, &spec.route, "'live', 'again'").unwrap_or_default();
     for shape in shapes {
-        findings.push(target(&connection, shape));
+        let lost = lost.iter().find(|(into, _)| *into == shape.into);
+        findings.extend(lost.map(|(into, why)| rebuilt(into, why)));
+        let found = target(&connection, shape);
+        findings.extend((lost.is_none() || found.severity != Severity::Good).then_some(found));
         findings.extend(generated(spec, shape));
     }
     findings
+}
+
+fn rebuilt(into: &str, why: &str) -> Finding {
+    let message = format!(
+        "is not the table that took this copy's rows ({why}): `rowcast run` will rebuild it from the log"
+    );
+    Finding::new(Severity::Warning, into, message, "nothing, unless its table is to come back")
 }
 
 fn new_file(path: &Path, subject: &str) -> Finding {

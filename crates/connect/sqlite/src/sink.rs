@@ -6,6 +6,7 @@
 
 mod apply;
 mod checkpoint;
+mod held;
 mod member;
 mod parked;
 mod prepare;
@@ -13,6 +14,7 @@ mod untangle;
 mod values;
 
 pub(crate) use checkpoint::read as checkpoint_of;
+pub(crate) use held::lost as lost_copies;
 pub(crate) use parked::read as parked_of;
 pub(crate) use prepare::{Wanted, create_statement};
 pub(crate) use values::stored as stored_value;
@@ -110,6 +112,15 @@ impl Sink for SqliteSink {
             roll.map_err(|e| inner.refused("reading the members", e))
         };
         self.run(ask).await
+    }
+
+    async fn look(&mut self) -> Result<(), SinkError> {
+        self.run(|inner| {
+            let lost = held::lost(&inner.connected()?.connection, &inner.spec.route, "'live'");
+            let lost = lost.map_err(|e| inner.refused("looking at its tables", e))?;
+            if lost.is_empty() { Ok(()) } else { Err(held::gone(&inner.service)) }
+        })
+        .await
     }
 
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
@@ -214,6 +225,15 @@ impl Inner {
     }
 
     fn wants(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
+        let checkpoint = self.connect(log)?;
+        if let (Track::Main, Some(open)) = (self.spec.track, &mut self.open) {
+            let renewed = held::renew(&mut open.connection, &self.spec.route);
+            renewed.map_err(|e| self.refused("looking at its tables", e))?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn connect(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         // A new connection forgets whatever the old one was about to do.
         self.open = None;
         let mut connection = connect(&self.path).map_err(|e| self.refused("opening it", e))?;
@@ -250,7 +270,7 @@ impl Inner {
 
     /// Nobody else writes to the file from now on, so the checkpoint stays where it is.
     fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
-        self.wants(log)?;
+        self.connect(log)?;
         let turn = match &self.open {
             Some(open) => Some(Turn::of(&open.connection)),
             None => None,
@@ -308,7 +328,7 @@ impl Inner {
         let route = &self.spec.route;
         let here = checkpoint::read(&open.connection, &self.key()).map_err(refused)?;
         checkpoint::compare(route, here, (open.log, open.checkpoint), progress.from)?;
-        let places = open.targets.prepare(&open.connection, &self.service, &rows.shapes)?;
+        let places = open.targets.prepare(&open.connection, route, &rows.shapes)?;
         let left = Writer::new(&open.connection, &self.service, &places).write(rows)?;
         if !left.is_empty() {
             open.half = true;

@@ -75,6 +75,8 @@ struct Known<'a> {
     asked: &'a [Rebuild],
     /// What is set aside of live copies; asked only where some begin at a moment.
     parked: &'a [Parked],
+    /// Copies being built in a shape that their entity has left, and those that make way for others.
+    outdated: &'a [String],
 }
 
 impl Known<'_> {
@@ -136,9 +138,13 @@ impl Known<'_> {
             Membership::Live => Membership::Stale,
             // What takes its place is built beside the rows that it has.
             Membership::Direct if self.is_read_again(known, subscription) => Membership::Stale,
+            Membership::Direct if self.outdated.contains(&known.into) => Membership::New,
             Membership::Direct if same && !lost => Membership::Direct,
             // Its table has rows by now, so it is built beside them.
             Membership::Direct => Membership::New,
+            Membership::Beside | Membership::Again if self.outdated.contains(&known.into) => {
+                Membership::Stale
+            }
             Membership::Beside if same && !lost => Membership::Beside,
             Membership::Again if same && !lost => Membership::Again,
             Membership::Beside | Membership::Again => Membership::Stale,
@@ -200,8 +206,15 @@ impl Deliver {
         let some_begin = self.spec.subscriptions.iter().any(|s| s.from.is_now());
         let parked = if some_begin { sink.parked().await? } else { Vec::new() };
         let (roll, parked) = (&roll, &parked[..]);
-        let known = Known { checkpoint, roll, tail, asked, parked };
-        let (members, changed) = known.members(&self.spec.subscriptions);
+        let outdated = &self.side.borrow().outdated.clone()[..];
+        let aside = &self.side.borrow().aside.clone()[..];
+        let mut known = Known { checkpoint, roll, tail, asked, parked, outdated };
+        let (mut members, mut changed) = known.members(&self.spec.subscriptions);
+        let gives_way = [aside, outdated].concat();
+        if members.iter().any(|m| m.state != Membership::Live && !aside.contains(&m.into)) {
+            known.outdated = &gives_way;
+            (members, changed) = known.members(&self.spec.subscriptions);
+        }
         let building = members.iter().any(|m| m.state.is_building());
         let drop = !building && roll.side.is_some();
         if drop || !changed.is_empty() {
@@ -220,7 +233,12 @@ impl Deliver {
             }
         }
         if enrolled.building.is_empty() && !enrolled.waiting.is_empty() {
-            self.begin(sink, checkpoint, tail, &mut enrolled).await?;
+            let ready = |b: &Build| !aside.contains(&b.member.into);
+            let some = enrolled.waiting.iter().any(ready);
+            let (first, later) = enrolled.waiting.drain(..).partition(|b| !some || ready(b));
+            enrolled.waiting = first;
+            self.begin(sink, checkpoint, (tail, outdated), &mut enrolled).await?;
+            enrolled.waiting.extend::<Vec<_>>(later);
         }
         Ok(enrolled)
     }
@@ -278,12 +296,12 @@ impl Deliver {
         &self,
         sink: &mut dyn Sink,
         checkpoint: &Checkpoint,
-        tail: &Tail,
+        (tail, outdated): (&Tail, &[String]),
         enrolled: &mut Enrolled,
     ) -> Result<(), Trouble> {
         let waiting = std::mem::take(&mut enrolled.waiting);
         let (later, whole): (Vec<_>, Vec<_>) = waiting.into_iter().partition(Build::begins_later);
-        match self.starts(checkpoint, tail, &whole).await {
+        match self.starts(checkpoint, (tail, outdated), &whole).await {
             Ok(starts) => {
                 for mut build in whole {
                     let Member { state, into, entity, .. } = &build.member;
@@ -329,15 +347,17 @@ impl Deliver {
     }
 
     /// The offset from which on the log holds everything of each entity: its beginning; or where it
-    /// was last read again, when retention has removed the beginning.
+    /// was last read again, when retention has removed the beginning or that has another shape.
     async fn starts(
         &self,
         checkpoint: &Checkpoint,
-        tail: &Tail,
+        (tail, outdated): (&Tail, &[String]),
         waiting: &[Build],
     ) -> Result<HashMap<EntityName, Offset>, Trouble> {
         let mut starts = HashMap::new();
-        if tail.first == Offset(0) || waiting.is_empty() {
+        let from_beginning = tail.first == Offset(0);
+        let late = |b: &Build| !from_beginning || outdated.contains(&b.member.into);
+        if !waiting.iter().any(late) {
             return Ok(starts);
         }
         let mut at = tail.first;
@@ -347,7 +367,7 @@ impl Deliver {
                 for (i, event) in stored.batch.events.iter().enumerate() {
                     let offset = stored.offset(i);
                     let entity = &stored.batch.schema(event).entity;
-                    let ours = || waiting.iter().any(|b| b.member.entity == *entity);
+                    let ours = || waiting.iter().any(|b| late(b) && b.member.entity == *entity);
                     if offset >= tail.first && stored.batch.is_anew(event) && ours() {
                         starts.insert(entity.clone(), offset);
                     }
@@ -355,7 +375,7 @@ impl Deliver {
             }
             at = chunk.next;
         }
-        if waiting.iter().all(|b| starts.contains_key(&b.member.entity)) {
+        if from_beginning || waiting.iter().all(|b| starts.contains_key(&b.member.entity)) {
             return Ok(starts);
         }
         let (stream, first) = (self.route.from.clone(), tail.first);

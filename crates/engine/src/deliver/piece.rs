@@ -1,7 +1,8 @@
 //! Applying what was read, piece by piece, around what does not fit.
 
+use super::look::UNSTORED_WITHIN;
 use super::narrow::Part;
-use super::{Track, UNSTORED_MAX, UNSTORED_WITHIN, position_at};
+use super::{Track, UNSTORED_MAX, position_at};
 use crate::trouble::Trouble;
 use rowcast_core::{EntityName, Offset, Rows, SinkError, Stored};
 use std::collections::HashSet;
@@ -89,7 +90,7 @@ impl Track<'_> {
             complete.get(entity).is_none_or(|complete_from| offset < *complete_from)
         };
         let mut rows = self.projection.rows(batches, self.at, end, settling)?;
-        self.skip(batches, &mut rows);
+        self.skip(batches, end, &mut rows);
         self.skip_applied(batches, &mut rows)?;
         Ok(self.parking.set_aside(rows, batches)?)
     }

@@ -7,12 +7,12 @@ use super::enroll::{Build, Enrolled};
 use super::junction::Junction;
 use super::{Deliver, Start, Track, anew};
 use crate::backoff::Backoff;
-use crate::pace::{Condition, HasCondition, Next, after_error, at_work, in_trouble};
+use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Checkpoint, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection,
-    RouteId, Rows, Shape, ShapeUse, Sink, SinkSpec, Stored, Tail, Track as Which, Waiting,
+    ByteSize, Checkpoint, Chunk, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
+    Shape, ShapeUse, Sink, SinkError, SinkSpec, Stored, Tail, Track as Which,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,36 +24,6 @@ const NEAR_EVENTS: u64 = 1000;
 /// How often that doubles for a side track that has been all the way and does not get nearer: in the
 /// end the main track waits for as long as it takes.
 const DOUBLED_EVERY: Duration = Duration::from_secs(10);
-
-/// What others may see of a side track.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SideState {
-    pub(crate) condition: Condition,
-    /// Entity and table of what is not live yet.
-    pub(crate) builds: Vec<(EntityName, String)>,
-    /// How far it came.
-    pub(crate) at: Option<Offset>,
-    /// What the target makes it wait for.
-    pub(crate) waiting: Waiting,
-}
-
-impl HasCondition for SideState {
-    fn condition(&mut self) -> &mut Condition {
-        &mut self.condition
-    }
-}
-
-impl SideState {
-    pub(super) fn begin(&mut self, enrolled: &Enrolled) {
-        let all = enrolled.building.iter().chain(&enrolled.waiting);
-        self.builds = all.map(|b| (b.member.entity.clone(), b.member.into.clone())).collect();
-        if self.builds.is_empty() {
-            *self = Self::default();
-        } else if enrolled.stuck.is_none() {
-            self.condition = Condition::default();
-        }
-    }
-}
 
 impl Deliver {
     /// Builds until the subscriptions have joined, or the route is looked at anew for another reason.
@@ -93,7 +63,18 @@ impl Deliver {
                 }
                 Err(trouble) => trouble,
             };
+            let outdated = match &trouble {
+                Trouble::Sink(SinkError::Outdated { into, .. }) => Some(into.clone()),
+                _ => None,
+            };
+            if self.set_aside(enrolled, &trouble) {
+                return Ok(());
+            }
             match after_error(&name, trouble, &self.side, &mut backoff, here).await {
+                Next::Again if outdated.is_some() => {
+                    self.side.send_modify(|s| s.outdated.extend(outdated));
+                    return Ok(());
+                }
                 Next::Again => {}
                 Next::Stop => return Ok(()),
                 Next::Bug(trouble) => return Err(trouble),
@@ -435,7 +416,7 @@ impl Track<'_> {
 
     /// Leaves out what is none of a subscription's business: in a side track what comes before its
     /// start, and rows that were there before the moment at which it begins.
-    pub(super) fn skip(&self, batches: &[Stored], rows: &mut Rows) {
+    pub(super) fn skip(&self, batches: &[Stored], end: Offset, rows: &mut Rows) {
         if self.starts.is_none() && !self.now.contains(&true) {
             return;
         }
@@ -450,6 +431,18 @@ impl Track<'_> {
             let was_there = event.op == Op::Read || stored.batch.is_anew(event);
             stored.offset(change.event as usize) >= start && !(now && was_there)
         });
+        // Nor is a table made in a shape that its entity had before.
+        let early = |s: &ShapeUse| starts.get(s.shape.subscription).is_some_and(|at| *at >= end);
+        if rows.shapes.iter().any(early) {
+            let mut kept = 0..;
+            let places: Vec<_> =
+                rows.shapes.iter().map(|s| (!early(s)).then(|| kept.next())).collect();
+            rows.shapes.retain(|s| !early(s));
+            for change in &mut rows.changes {
+                let place = places[change.shape as usize].flatten();
+                change.shape = place.expect("a change that is kept is not early");
+            }
+        }
     }
 }
 

@@ -279,6 +279,11 @@ impl Sink for MemorySink {
         Ok(Roll { members: ours.map(|(_, m)| m.clone()).collect(), side })
     }
 
+    async fn look(&mut self) -> Result<(), SinkError> {
+        // Nobody takes a table out of this database.
+        if self.database.lock().sinks_away { Err(self.error(Fault::Refuse)) } else { Ok(()) }
+    }
+
     async fn is_empty(&mut self, into: &str) -> Result<bool, SinkError> {
         Ok(self.database.table(into).is_empty())
     }

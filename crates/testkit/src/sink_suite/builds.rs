@@ -188,6 +188,61 @@ pub async fn a_build_that_is_given_up_leaves_nothing(harness: &dyn SinkHarness) 
     assert_eq!(main.rows(&["id", "name"]).await, cells(&[&[Some("1"), Some("new")]]));
 }
 
+/// A live copy's table that somebody drops, replaces or renames is not made again and written on, as if
+/// nothing were missing: its copy waits to be built again, and then goes on.
+pub async fn a_copy_whose_table_is_lost_is_built_again(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut main = Feed::connect(harness, subscription.clone()).await;
+    main.apply(&[create([Is("1"), Is("a"), Is("1")]), create([Is("2"), Is("b"), Is("2")])]).await;
+    let live = member(&main, &subscription, Membership::Live);
+    mark(&mut main, vec![live.clone()], SideMark::Leave).await;
+    main.reconnect().await;
+    let anew = "CREATE TABLE copy (id INTEGER NOT NULL PRIMARY KEY, name TEXT, credit INTEGER)";
+    for (number, meddling) in [
+        &["DROP TABLE copy"][..],
+        &["DROP TABLE copy", anew, "INSERT INTO copy VALUES (7, 'mine', 7)"],
+        &["ALTER TABLE copy RENAME TO old"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        main.sink.look().await.unwrap_or_else(|e| panic!("nothing happened yet: {e:?}"));
+        harness.execute(meddling).await;
+        let refused = main.step(&[update([Is("1"), Is("A"), Is("1")])], true).await;
+        assert!(matches!(refused, Err(SinkError::Unreachable { .. })), "{refused:?}");
+        let wrote = main.rows(&["name"]).await;
+        assert!(!wrote.contains(&vec![Some("A".into())]), "{wrote:?}");
+        main.reconnect().await;
+        let stale = Member { state: Membership::Stale, ..live.clone() };
+        assert_eq!(roll(&mut main).await.members, [stale]);
+        let beside = Member { state: Membership::Beside, ..live.clone() };
+        mark(&mut main, vec![beside], SideMark::Open(Offset(0))).await;
+        let mut side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
+        side.apply(&[truncate(), read([Is("1"), Is("A"), Null]), read([Is("2"), Is("B"), Null])])
+            .await;
+        join(&mut main, &mut side, &subscription).await;
+        main.sink.look().await.unwrap_or_else(|e| panic!("it is whole: {e:?}"));
+        main.apply(&[update([Is("2"), Is("C"), Null])]).await;
+        let rows = [&[Some("1"), Some("A")][..], &[Some("2"), Some("C")]];
+        assert_eq!(main.rows(&["id", "name"]).await, cells(&rows), "{number}");
+    }
+}
+
+/// A copy that is being filled in its own table, and loses that, has to be filled from the beginning.
+pub async fn a_first_copy_whose_table_is_lost_begins_once_more(harness: &dyn SinkHarness) {
+    let subscription = all(harness);
+    let mut main = Feed::connect(harness, subscription.clone()).await;
+    let direct = member(&main, &subscription, Membership::Direct);
+    mark(&mut main, vec![direct], SideMark::Open(Offset(0))).await;
+    let mut side = Feed::connect_track(harness, subscription.clone(), Track::Side).await;
+    side.apply(&[read([Is("1"), Is("a"), Null])]).await;
+    harness.execute(&["DROP TABLE copy"]).await;
+    let refused = side.step(&[read([Is("2"), Is("b"), Null])], true).await;
+    assert!(matches!(refused, Err(SinkError::Unreachable { .. })), "{refused:?}");
+    side.sink.wants(side.log).await.unwrap_or_else(|e| panic!("a sink connects: {e:?}"));
+    assert_eq!(roll(&mut main).await.side, None, "nothing is built any more");
+}
+
 /// A part of the log is applied again beside the copy: until the join nobody sees it.
 pub async fn a_copy_that_is_built_again_begins_with_its_rows(harness: &dyn SinkHarness) {
     let subscription = all(harness);

@@ -1,8 +1,11 @@
 //! One apply: begin and step the checkpoint, write the rows, commit; sent without waiting where
 //! nothing has to be known in between, so that a small batch costs one round trip.
 
+mod words;
+
 use super::checkpoint::{self, Place};
-use super::errors::{Who, of_change};
+use super::errors::Who;
+use super::held::{self, COPY_GONE, Wrote};
 use super::merge::{Part, Unmerged, parts};
 use super::parked;
 use super::pipe::{At, Fail, Pipe};
@@ -12,7 +15,7 @@ use super::targets::Targets;
 use super::together;
 use super::write::{self, ByShape};
 use crate::connect::{Fault, Session, fault};
-use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Row, Rows, SinkError, Track, Value};
+use rowcast_core::{ChangeOp, Checkpoint, Parked, Progress, Rows, SinkError, Track};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
@@ -34,6 +37,8 @@ pub(super) struct Live {
     targets: Targets,
     /// Targets were looked at inside the open transaction; they go when it is rolled back.
     fresh_targets: bool,
+    /// The copies that the transaction has written to.
+    wrote: Wrote,
     broken: bool,
 }
 
@@ -68,6 +73,7 @@ impl Live {
             open: false,
             targets: Targets::default(),
             fresh_targets: false,
+            wrote: Wrote::default(),
             broken: false,
         }
     }
@@ -115,7 +121,7 @@ impl Live {
         if !self.open {
             self.ensure_first(rows, no_copy).await?;
         }
-        let mut result = self.try_merged(rows, progress, no_copy).await;
+        let mut result = self.try_held(rows, progress, no_copy).await;
         if let Err(fail) = &result
             && is_duplicate(fail)
             && self.undo_attempt().await
@@ -143,6 +149,7 @@ impl Live {
         if !self.open {
             self.committed = self.seen;
             self.fresh_targets = false;
+            self.wrote.forget();
         }
         if spared.fails.is_empty() {
             return Ok(());
@@ -150,6 +157,29 @@ impl Live {
         let words = spared.fails.into_iter().map(|fail| self.words(rows, fail));
         let errors = words.collect::<Result<_, _>>().map_err(|e| self.who.unreachable(e))?;
         Err(SinkError::LeftOut { changes: spared.changes, errors })
+    }
+
+    /// As merged. A copy whose rows were only written anew by its owner is remembered so, and the same
+    /// is written once more.
+    async fn try_held(
+        &mut self,
+        rows: &Rows,
+        progress: &Progress,
+        no_copy: &HashSet<String>,
+    ) -> Result<Spared, Fail> {
+        let result = self.try_merged(rows, progress, no_copy).await;
+        let anew = matches!(result, Err(Fail::Server { at: At::Held, .. })) && !self.open;
+        if !anew || !self.undo_attempt().await || self.is_lost().await? {
+            return result;
+        }
+        self.try_merged(rows, progress, no_copy).await
+    }
+
+    /// Whether some copy's table is not the one that took its rows.
+    async fn is_lost(&self) -> Result<bool, SinkError> {
+        let states: &[&str] = if self.place.track == Track::Side { &["direct"] } else { &["live"] };
+        let lost = held::look(&self.session, &self.place.route, states, &self.who).await?;
+        Ok(!lost.is_empty())
     }
 
     /// In sets where that pays; in order when they do not fit, to see which row it is.
@@ -282,6 +312,7 @@ impl Live {
                 write::in_order(&mut pipe, targets, &by_shape, rows, from..to).await?;
             }
         }
+        self.wrote.note(rows, |into| self.targets.beside.contains_key(into));
         for used in rows.shapes.iter().zip(&by_shape).filter(|(_, t)| t.is_none()).map(|(s, _)| s) {
             pipe.drain().await?;
             self.fresh_targets = true;
@@ -293,16 +324,25 @@ impl Live {
             let noted = parked::write(&self.session, &self.place, &rows.parks).await;
             noted.map_err(|e| self.who.statement("noting parked keys", e))?;
         }
+        self.end(&mut pipe, progress, all).await?;
+        pipe.drain().await.map(|()| spared)
+    }
+
+    /// Ends an attempt that wrote `all`, or not all: with the commit, or with what takes it along.
+    async fn end(&self, pipe: &mut Pipe<'_>, progress: &Progress, all: bool) -> Result<(), Fail> {
         if self.open || !all {
             // A commit sent behind a set that fails would roll back the applies before this one.
             pipe.drain().await?;
         }
         if progress.commit && all {
+            if let Some(check) = self.wrote.check(&self.place) {
+                pipe.simple(At::Held, check).await?;
+            }
             pipe.simple(At::Commit, "COMMIT".into()).await?;
         } else if self.open {
             pipe.simple(At::Commit, "RELEASE rowcast_apply".into()).await?;
         }
-        pipe.drain().await.map(|()| spared)
+        Ok(())
     }
 
     /// The parts of the changes. Truncates that stand together go children first: a parent's rows are
@@ -355,6 +395,7 @@ impl Live {
         }
         self.open = false;
         self.seen = self.committed;
+        self.wrote.forget();
         self.forget_fresh_targets();
     }
 
@@ -393,6 +434,15 @@ impl Live {
                 moved.unwrap_or_else(|_| self.who.unreachable(step))
             }
         };
+        let error = match error {
+            // A row that a change finds nowhere may have gone with its table.
+            SinkError::Schema { .. } | SinkError::Data { source: None, .. }
+                if matches!(self.is_lost().await, Ok(true)) =>
+            {
+                self.who.unreachable(COPY_GONE)
+            }
+            error => error,
+        };
         if matches!(error, SinkError::Unreachable { .. } | SinkError::Bug { .. }) {
             self.broken = true;
         }
@@ -400,51 +450,6 @@ impl Live {
             self.targets = self.targets.anew();
         }
         error
-    }
-
-    /// The failure in the seam's words; the error of a checkpoint that is not where it should be
-    /// comes back as it is.
-    fn words(&self, rows: &Rows, fail: Fail) -> Result<SinkError, tokio_postgres::Error> {
-        let who = &self.who;
-        Ok(match fail {
-            Fail::Server { at, error } => match at {
-                At::Begin if is_zero_division(&error) => return Err(error),
-                At::Begin => who.statement("moving the checkpoint", error),
-                At::Change(index) => {
-                    let (table, key) = self.name(rows, index);
-                    let op = rows.changes[index as usize].op;
-                    if matches!(op, ChangeOp::Patch | ChangeOp::Rekey) && is_zero_division(&error) {
-                        let what = "the copy lacks the row that a change was made to";
-                        of_change(who.data(&table, key, what, None), index)
-                    } else {
-                        of_change(who.row(&table, key, error), index)
-                    }
-                }
-                At::Set(target) => who.row(&self.targets.list[target].table, None, error),
-                At::Commit => {
-                    let table = error.as_db_error().and_then(|e| e.table()).map(str::to_string);
-                    who.row(&table.unwrap_or_else(|| "(at commit)".into()), None, error)
-                }
-            },
-            Fail::Unfit { change, what } => {
-                let (table, key) = self.name(rows, change);
-                of_change(who.data(&table, key, what, None), change)
-            }
-            Fail::Unmerged(Unmerged::Malformed) => who.bug("a packed row is malformed"),
-            Fail::Unmerged(Unmerged::Tangled) => who.bug("changes in order do not apply in order"),
-            Fail::Copy { error, .. } => who.unreachable(error),
-            Fail::Sink(error) => *error,
-        })
-    }
-
-    /// The table and the key of a change.
-    fn name(&self, rows: &Rows, index: u32) -> (String, Option<String>) {
-        let change = &rows.changes[index as usize];
-        let shape = rows.shape(change);
-        let row = rows.found_by(change);
-        let sources: Vec<_> = shape.key.iter().map(|&k| shape.columns[k].source).collect();
-        let table = self.targets.known(shape).map(|t| self.targets.list[t].table.clone());
-        (table.unwrap_or_else(|| shape.into.clone()), key_text(row, &sources))
     }
 }
 
@@ -462,7 +467,7 @@ fn may_spare(rows: &Rows) -> bool {
 /// Whether the same changes may fit when they are written one by one.
 fn is_worth_order(fail: &Fail) -> bool {
     match fail {
-        Fail::Server { at: At::Begin, .. } | Fail::Copy { .. } | Fail::Sink(_) => false,
+        Fail::Server { at: At::Begin | At::Held, .. } | Fail::Copy { .. } | Fail::Sink(_) => false,
         Fail::Server { error, .. } => fault(error) == Fault::Data,
         Fail::Unfit { .. } | Fail::Unmerged(_) => true,
     }
@@ -480,21 +485,4 @@ fn is_duplicate(fail: &Fail) -> bool {
 
 fn is_zero_division(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|c| c.code() == "22012")
-}
-
-/// A key as the target would show it, for a person.
-fn key_text(row: Row<'_>, sources: &[usize]) -> Option<String> {
-    let mut values = Vec::new();
-    row.unpack(&mut values).ok()?;
-    let text = |source: &usize| {
-        Some(match *values.get(*source)? {
-            Value::Null | Value::Unchanged => return None,
-            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-            Value::Integer(i) => i.to_string(),
-            Value::Real(r) => r.to_string(),
-            Value::Blob(blob) => format!("({} bytes)", blob.len()),
-        })
-    };
-    let parts: Option<Vec<_>> = sources.iter().map(text).collect();
-    Some(parts?.join(", "))
 }

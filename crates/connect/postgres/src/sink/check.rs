@@ -3,6 +3,7 @@
 use super::checkpoint::SETUP;
 use super::errors::Who;
 use super::fit::{self, Misfit};
+use super::held::{self, Fate};
 use super::lost;
 use super::table::{Table, TableName};
 use crate::connect::{Address, Session};
@@ -38,13 +39,44 @@ pub(crate) async fn check(
         Ok(found) => findings.push(found),
         Err(error) => findings.push(unanswered("rowcast.checkpoint", &error)),
     }
+    let mut lost = Vec::new();
+    match lost_copies(&session, &who).await {
+        Ok(found) => lost = found,
+        Err(error) => findings.push(bad("rowcast.member", error.to_string(), error.help())),
+    }
     for shape in shapes {
-        match table(&session, shape, &who, listed).await {
+        let lost = lost.iter().find(|(into, _)| *into == shape.into);
+        findings.extend(lost.map(|(into, why)| rebuilt(into, why)));
+        match table(&session, shape, &who, (listed, lost.is_some())).await {
             Ok(found) => findings.extend(found),
             Err(finding) => findings.push(finding),
         }
     }
     findings
+}
+
+/// Live copies whose table is not the one that took their rows, and why.
+async fn lost_copies(
+    session: &Session,
+    who: &Who,
+) -> Result<Vec<(String, &'static str)>, rowcast_core::SinkError> {
+    // A target that has not begun, or of an earlier version, remembers no tables.
+    let noted = "SELECT EXISTS (SELECT FROM pg_attribute \
+                 WHERE attrelid = to_regclass('rowcast.member') AND attname = 'storage')";
+    let noted = session.query_one(noted, &[]).await;
+    if !noted.is_ok_and(|row| row.get::<_, bool>(0)) {
+        return Ok(Vec::new());
+    }
+    let fates = held::fates(session, &who.route, &["live", "again"], who).await?.into_iter();
+    let lost = |(into, fate)| if let Fate::Lost(why) = fate { Some((into, why)) } else { None };
+    Ok(fates.filter_map(lost).collect())
+}
+
+fn rebuilt(into: &str, why: &str) -> Finding {
+    let message = format!(
+        "is not the table that took this copy's rows ({why}): `rowcast run` will rebuild it from the log"
+    );
+    Finding::new(Severity::Warning, into, message, "nothing, unless its table is to come back")
 }
 
 fn causes(mut cause: &(dyn std::error::Error + 'static)) -> String {
@@ -133,7 +165,7 @@ async fn table(
     session: &Session,
     shape: &Shape,
     who: &Who,
-    listed: &[Listed],
+    (listed, lost): (&[Listed], bool),
 ) -> Result<Vec<Finding>, Finding> {
     let refused = |error: rowcast_core::SinkError| {
         bad(&shape.into, error.to_string(), error.help().to_string())
@@ -143,7 +175,9 @@ async fn table(
     let subject = name.sql();
     let Some(table) = Table::find(session, &name, who).await.map_err(refused)? else {
         let found = missing(session, shape, &name, listed).await;
-        return found.map_err(|e| unanswered(&subject, &e));
+        let mut found = found.map_err(|e| unanswered(&subject, &e))?;
+        found.retain(|f| !lost || f.severity != Severity::Good);
+        return Ok(found);
     };
     let mut findings = Vec::new();
     if !table.lacks.is_empty() {
@@ -170,7 +204,7 @@ async fn table(
         findings.push(good(&subject, "will be given columns that came later"));
     }
     findings.extend(computed(session, shape, &name, Some(&table)).await);
-    if findings.is_empty() {
+    if findings.is_empty() && !lost {
         let rows = table.rows_estimate.max(0.0);
         findings.push(good(&subject, &format!("fits; it holds about {rows} rows")));
     }

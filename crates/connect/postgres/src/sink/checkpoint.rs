@@ -17,14 +17,16 @@ pub(super) const SETUP: &[&str] = &[
      same transaction as the rows'",
     "CREATE TABLE IF NOT EXISTS rowcast.member (route text, copy text, entity text NOT NULL, \
      definition text NOT NULL, state text NOT NULL, start bigint NOT NULL, log text NOT NULL, \
-     build oid, updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (route, copy))",
+     build oid, relation oid, storage text, updated_at timestamptz NOT NULL DEFAULT now(), \
+     PRIMARY KEY (route, copy))",
     "COMMENT ON TABLE rowcast.member IS 'Which copies the checkpoint of a route covers, and which \
      are being built beside them'",
     parked::TABLE,
 ];
 
 /// What a table of an earlier Rowcast lacks.
-const GROW: &str = "ALTER TABLE rowcast.member ADD COLUMN IF NOT EXISTS build oid";
+const GROW: &str = "ALTER TABLE rowcast.member ADD COLUMN IF NOT EXISTS build oid, \
+    ADD COLUMN IF NOT EXISTS relation oid, ADD COLUMN IF NOT EXISTS storage text";
 
 /// Which row is ours, and how to tell ourselves from another writer.
 #[derive(Debug, Clone)]
@@ -108,7 +110,7 @@ async fn ensure_table(session: &Session, who: &Who) -> Result<(), SinkError> {
                  to_regclass('rowcast.member') IS NOT NULL, \
                  to_regclass('rowcast.parked') IS NOT NULL, \
                  EXISTS (SELECT FROM pg_attribute \
-                         WHERE attrelid = to_regclass('rowcast.member') AND attname = 'build')";
+                         WHERE attrelid = to_regclass('rowcast.member') AND attname = 'storage')";
     let row = session.query_one(found, &[]).await;
     let row = row.map_err(|e| who.statement("looking for rowcast.checkpoint", e))?;
     // `IF NOT EXISTS` asks for the right to create even when there is nothing to create.

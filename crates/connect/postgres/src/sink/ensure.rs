@@ -3,6 +3,7 @@
 
 use super::errors::Who;
 use super::fit::{self, Misfit};
+use super::held::{self, COPY_GONE};
 use super::member;
 use super::table::{Table, TableName};
 use super::target::Target;
@@ -26,15 +27,15 @@ pub(super) async fn target(
     who: &Who,
 ) -> Result<Target, SinkError> {
     let live = TableName::read(&shape.into).map_err(|what| who.table_name(&shape.into, what))?;
-    let (name, shape) = match beside {
-        None => (live, shape.clone()),
+    let (name, shape, copy) = match beside {
+        None => (live, shape.clone(), None),
         Some(build) => {
             let table = Table::find(session, &live, who).await?;
             // The build table would take what the copy cannot.
             if let Some(misfit) = table.as_ref().and_then(|t| fit::coarse_key(shape, &live, t)) {
                 return Err(refused(&live, misfit, who));
             }
-            (build.clone(), Arc::new(fit::for_build(shape, table.as_ref())))
+            (build.clone(), Arc::new(fit::for_build(shape, table.as_ref())), table)
         }
     };
     let shape = &shape;
@@ -53,12 +54,18 @@ pub(super) async fn target(
             None if beside.is_some() && member::was_made(session, &shape.into, who).await? => {
                 return Err(who.unreachable(BUILD_GONE));
             }
+            None if beside.is_none() && held::was_there(session, &shape.into, who).await? => {
+                return Err(who.unreachable(COPY_GONE));
+            }
             None if looks == LOOKS_MAX => return Err(who.unreachable("a table comes and goes")),
             None => create(session, shape, &name, who).await?,
         }
     };
     if beside.is_some() && !member::remember(session, &shape.into, table.oid, who).await? {
         return Err(who.unreachable(BUILD_GONE));
+    }
+    if beside.is_none() && !held::remember(session, &shape.into, table.oid, who).await? {
+        return Err(who.unreachable(COPY_GONE));
     }
     let additions = fit::additions(shape, &name, &table);
     let table = if additions.is_empty() {
@@ -68,6 +75,10 @@ pub(super) async fn target(
         info!(table = %name.sql(), entity = %shape.entity, "added columns that came later");
         let again = Table::find(session, &name, who).await?;
         again.ok_or_else(|| who.unreachable("a table went while its columns were added"))?
+    };
+    let table = match beside {
+        Some(_) => build_fits(session, (shape, &name), (table, copy.as_ref()), who).await?,
+        None => table,
     };
     if let Some(misfit) = fit::misfits(shape, &name, &table).into_iter().next() {
         return Err(refused(&name, misfit, who));
@@ -80,6 +91,38 @@ pub(super) async fn target(
 fn refused(name: &TableName, misfit: Misfit, who: &Who) -> SinkError {
     let run = misfit.fix.map_or_else(String::new, |(_, s)| format!(": {}", s.join("; ")));
     who.schema(&name.sql(), misfit.what, misfit.help + &run)
+}
+
+/// Brings a build table that was made for an earlier shape to this one, as far as its rows go over into
+/// it. Nobody else has to do with such a table, so nobody is asked to mend it.
+async fn build_fits(
+    session: &Session,
+    (shape, name): (&Shape, &TableName),
+    (table, copy): (Table, Option<&Table>),
+    who: &Who,
+) -> Result<Table, SinkError> {
+    let outdated = || {
+        let (service, into) = (who.route.to.clone(), shape.into.clone());
+        SinkError::Outdated { service, into }
+    };
+    if table.key(shape).is_none() {
+        return Err(outdated());
+    }
+    let retypes = fit::retypes(shape, name, (&table, copy));
+    if retypes.is_empty() {
+        return Ok(table);
+    }
+    // In a block of its own, because a transaction may be open that has to survive it.
+    let block = fit::block(&retypes.join("; "), "OTHERS");
+    let refused = |e| who.statement("changing a build table", e);
+    session.batch_execute(&block).await.map_err(refused)?;
+    let found = Table::find(session, name, who).await?;
+    let found = found.ok_or_else(|| who.unreachable(BUILD_GONE))?;
+    if !fit::retypes(shape, name, (&found, copy)).is_empty() {
+        return Err(outdated());
+    }
+    info!(table = %name.sql(), entity = %shape.entity, "a copy being built follows its entity's shape");
+    Ok(found)
 }
 
 async fn create(

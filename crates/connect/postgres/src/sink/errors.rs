@@ -2,7 +2,7 @@
 //! the server's own words, which may hold one, travel as the cause.
 
 use crate::connect::{ConnectError, Fault, fault};
-use rowcast_core::{BoxError, REFERENCE, RouteId, SinkError};
+use rowcast_core::{BoxError, REFERENCE, RouteId, Row, SinkError, Value};
 use tokio_postgres::error::{DbError, SqlState};
 
 /// Whose errors they are.
@@ -204,6 +204,23 @@ fn rule(db: &DbError) -> String {
         }
         _ => format!("the server says no (SQLSTATE {})", db.code().code()),
     }
+}
+
+/// A key as the target would show it, for a person.
+pub(super) fn key_text(row: Row<'_>, sources: &[usize]) -> Option<String> {
+    let mut values = Vec::new();
+    row.unpack(&mut values).ok()?;
+    let text = |source: &usize| {
+        Some(match *values.get(*source)? {
+            Value::Null | Value::Unchanged => return None,
+            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Value::Integer(i) => i.to_string(),
+            Value::Real(r) => r.to_string(),
+            Value::Blob(blob) => format!("({} bytes)", blob.len()),
+        })
+    };
+    let parts: Option<Vec<_>> = sources.iter().map(text).collect();
+    Some(parts?.join(", "))
 }
 
 #[cfg(test)]

@@ -45,6 +45,38 @@ pub(super) fn for_build(shape: &Shape, live: Option<&Table>) -> Shape {
     build
 }
 
+/// Statements in a block that goes without them when they meet one of these conditions.
+pub(super) fn block(sql: &str, conditions: &str) -> String {
+    let mut tag = String::from("$rowcast$");
+    while sql.contains(&tag) {
+        tag.insert(1, 'x');
+    }
+    format!("DO {tag} BEGIN {sql}; EXCEPTION WHEN {conditions} THEN NULL; END {tag}")
+}
+
+/// The statements that give a build table's columns the types that this shape has, or the copy's own
+/// where those take the values, so that the swap casts nothing.
+pub(super) fn retypes(
+    shape: &Shape,
+    name: &TableName,
+    (table, copy): (&Table, Option<&Table>),
+) -> Vec<String> {
+    let retype = |column: &ShapeColumn| {
+        let there = table.column(&column.name)?;
+        let copied = copy.and_then(|copy| copy.column(&column.name)).map(|c| &c.native);
+        let copied = copied.filter(|native| types::takes(shape, column, native)).cloned();
+        let wanted = copied.unwrap_or_else(|| types::created(shape, column));
+        let quoted = quote(&column.name);
+        (there.native != wanted).then(|| {
+            format!(
+                "ALTER TABLE {} ALTER COLUMN {quoted} TYPE {wanted} USING {quoted}::{wanted}",
+                name.sql()
+            )
+        })
+    };
+    shape.columns.iter().filter_map(retype).collect()
+}
+
 /// The statement that adds a column which the source computes. It fails when the copy lacks one of
 /// the columns it is computed from.
 pub(super) fn add_generated(name: &TableName, generated: &Generated) -> String {

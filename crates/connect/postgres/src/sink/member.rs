@@ -2,6 +2,7 @@
 
 use super::checkpoint::Place;
 use super::errors::Who;
+use super::held;
 use super::parked;
 use super::table::{Table, TableName};
 use crate::connect::Session;
@@ -45,7 +46,15 @@ pub(super) async fn builds(
             row.get::<_, &str>(0)
         );
     }
-    if !lost.is_empty() {
+    let direct = held::look(session, &place.route, &["direct"], who).await?;
+    for (into, why) in &direct {
+        tracing::warn!(
+            "route {}: the table of {into} is not the one in which it was being built ({why}): it is \
+             built once more",
+            place.route
+        );
+    }
+    if !lost.is_empty() || !direct.is_empty() {
         give_up(session, place, builds.values()).await.map_err(refused)?;
     }
     Ok(builds)
@@ -61,8 +70,8 @@ async fn give_up(
     for build in builds {
         session.batch_execute(&format!("DROP TABLE IF EXISTS {}", build.sql())).await?;
     }
-    let forget =
-        "UPDATE rowcast.member SET build = NULL WHERE route = $1 AND state IN ('beside', 'again')";
+    let forget = "UPDATE rowcast.member SET build = NULL, relation = NULL, storage = NULL \
+                  WHERE route = $1 AND state IN ('direct', 'beside', 'again')";
     session.execute(forget, &[&place.key(Track::Main)]).await?;
     let end = "DELETE FROM rowcast.checkpoint WHERE route = $1";
     session.execute(end, &[&place.key(Track::Side)]).await?;
@@ -118,8 +127,15 @@ pub(super) async fn roll(session: &Session, place: &Place, who: &Who) -> Result<
 
 pub(super) async fn is_empty(session: &Session, into: &str, who: &Who) -> Result<bool, SinkError> {
     let name = TableName::read(into).map_err(|what| who.table_name(into, what))?;
-    if Table::find(session, &name, who).await?.is_none() {
-        return Ok(true);
+    let kind = "SELECT c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE n.nspname = $1 AND c.relname = $2";
+    let found = session.query_opt(kind, &[&name.schema, &name.table]).await;
+    let found = found.map_err(|e| who.statement("looking at its tables", e))?;
+    // What is no table is nobody's to fill: it shows when its copy is built.
+    match found.map(|row| row.get::<_, String>(0)).as_deref() {
+        None => return Ok(true),
+        Some("r" | "p") => {}
+        Some(_) => return Ok(false),
     }
     let select = format!("SELECT NOT EXISTS (SELECT FROM {})", name.sql());
     let row = session.query_one(&select, &[]).await;
@@ -158,7 +174,8 @@ pub(super) async fn mark(
             (route, copy, entity, definition, state, start, log) VALUES ($1, $2, $3, $4, $5, $6, $7) \
             ON CONFLICT (route, copy) DO UPDATE SET entity = EXCLUDED.entity, \
             definition = EXCLUDED.definition, state = EXCLUDED.state, start = EXCLUDED.start, \
-            log = EXCLUDED.log, updated_at = now()";
+            log = EXCLUDED.log, updated_at = now(), relation = CASE \
+            WHEN EXCLUDED.state IN ('new', 'stale', 'gone') THEN NULL ELSE member.relation END";
         let (entity, definition) = (member.entity.as_str(), member.definition.to_string());
         let (state, start) = (member.state.as_str(), member.start.0 as i64);
         let log = member.log.to_string();

@@ -28,6 +28,8 @@ pub(super) enum At {
     Change(u32),
     /// A set for a target.
     Set(usize),
+    /// The check that the tables which were written to are the copies.
+    Held,
     /// The commit, where constraints that waited are looked at.
     Commit,
 }

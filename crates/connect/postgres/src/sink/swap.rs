@@ -9,7 +9,7 @@ use super::ensure::{BUILD_GONE, try_to_add};
 use super::errors::Who;
 use super::member::{build, elsewhere, remember, roll};
 use super::table::{Table, TableName};
-use super::{fit, parked, targets};
+use super::{fit, held, parked, targets};
 use crate::connect::Session;
 use rowcast_core::{Join, Shape, SinkError, Track, quote};
 use tokio_postgres::Error;
@@ -39,12 +39,14 @@ pub(super) async fn join(
     who: &Who,
 ) -> Result<(), SinkError> {
     let members = roll(session, place, who).await?.members;
+    let mut swapped = Vec::new();
     let mut swaps = Vec::new();
     let (mut moves, mut copies) = (Vec::new(), Vec::new());
     let beside = members.iter().filter(|m| m.state.has_build_table());
     for member in beside {
         let shape = join.shapes.iter().find(|s| s.into == member.into);
         let shape = shape.ok_or_else(|| who.bug("a copy joins without a shape"))?;
+        swapped.push(member.into.clone());
         match prepare(session, place, shape, who).await? {
             Ready::Swap(swap) => {
                 swaps.push(swap);
@@ -77,6 +79,7 @@ pub(super) async fn join(
         let drop = format!("DROP TABLE {}", swap.build);
         session.batch_execute(&drop).await.map_err(refused)?;
     }
+    held::join(session, place, &swapped, who).await?;
     let live = "UPDATE rowcast.member SET state = 'live', build = NULL, updated_at = now() \
                 WHERE route = $1 AND state IN ('direct', 'beside', 'again')";
     session.execute(live, &[&place.key(Track::Main)]).await.map_err(refused)?;

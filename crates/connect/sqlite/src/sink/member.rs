@@ -1,6 +1,6 @@
 //! Which copies the route's checkpoint covers, which are being built beside them, and the join.
 
-use super::{checkpoint, parked};
+use super::{checkpoint, held, parked};
 use crate::file::sink_error;
 use crate::table::{self, Table};
 use crate::turn::Turn;
@@ -15,13 +15,15 @@ pub(super) fn make_table(c: &Connection) -> Result<(), Error> {
     c.execute_batch(
         "CREATE TABLE IF NOT EXISTS _rowcast_members (route TEXT NOT NULL, copy TEXT NOT NULL, \
          entity TEXT NOT NULL, definition TEXT NOT NULL, state TEXT NOT NULL, \
-         start INTEGER NOT NULL, log TEXT NOT NULL, build TEXT, \
+         start INTEGER NOT NULL, log TEXT NOT NULL, build TEXT, mark TEXT, \
          PRIMARY KEY (route, copy)) WITHOUT ROWID",
     )?;
     // A table that an earlier Rowcast made.
     let there = Table::find(c, "_rowcast_members")?;
-    if there.is_some_and(|t| t.column("build").is_none()) {
-        c.execute_batch("ALTER TABLE _rowcast_members ADD COLUMN build TEXT")?;
+    for column in ["build", "mark"] {
+        if there.as_ref().is_some_and(|t| t.column(column).is_none()) {
+            c.execute_batch(&format!("ALTER TABLE _rowcast_members ADD COLUMN {column} TEXT"))?;
+        }
     }
     Ok(())
 }
@@ -56,7 +58,7 @@ pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Er
     let lost = "SELECT count(*) FROM _rowcast_members WHERE route = ?1 AND state IN ('beside', 'again') \
                 AND build NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')";
     let lost: i64 = transaction.query_row(lost, [&main], |row| row.get(0))?;
-    if lost == 0 {
+    if lost == 0 && held::lost(&transaction, route, "'direct'")?.is_empty() {
         return Ok(());
     }
     tracing::warn!(
@@ -66,7 +68,8 @@ pub(super) fn give_up_lost(c: &mut Connection, route: &RouteId) -> Result<(), Er
         let build = quote(&build(route, &into));
         transaction.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
     }
-    let forget = "UPDATE _rowcast_members SET build = NULL WHERE route = ?1 AND state IN ('beside', 'again')";
+    let forget = "UPDATE _rowcast_members SET build = NULL, mark = NULL \
+                  WHERE route = ?1 AND state IN ('direct', 'beside', 'again')";
     transaction.execute(forget, [&main])?;
     let end = "DELETE FROM _rowcast_checkpoint WHERE route = ?1";
     transaction.execute(end, [key(route, Track::Side)])?;
@@ -114,6 +117,10 @@ pub(super) fn roll(c: &Connection, route: &RouteId) -> Result<Roll, Error> {
 pub(super) fn is_empty(c: &Connection, into: &str) -> Result<bool, Error> {
     let name = table::named(into).ok().flatten().unwrap_or_else(|| into.to_string());
     let Some(found) = Table::find(c, &name)? else { return Ok(true) };
+    // What is no table is nobody's to fill: it shows when its copy is built.
+    if !found.ordinary {
+        return Ok(false);
+    }
     let any = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", quote(&found.name));
     c.query_row(&any, [], |row| row.get(0))
 }
@@ -147,6 +154,11 @@ pub(super) fn mark(c: &Connection, route: &RouteId, log: LogId, mark: &Mark) -> 
                 member.log.to_string(),
             ],
         )?;
+        if member.state.is_waiting() || member.state == Membership::Gone {
+            held::remove(c, route, &member.into)?;
+            let forget = "UPDATE _rowcast_members SET mark = NULL WHERE route = ?1 AND copy = ?2";
+            c.execute(forget, [&main, &member.into])?;
+        }
         if member.state != Membership::Live {
             parked::forget(c, route, &member.into)?;
         }
@@ -177,6 +189,7 @@ pub(super) fn join(
             what: "a copy joins without a shape".into(),
         })?;
         swap(c, route, shape)?;
+        held::remember(c, route, &into)?;
     }
     let (main, side) = (key(route, Track::Main), key(route, Track::Side));
     let progress =

@@ -1,11 +1,13 @@
 //! Target tables: made when missing, compared when present, widened when columns came.
 
-use super::member;
 use super::values::stored;
+use super::{held, member};
 use crate::file::sink_error;
 use crate::table::{self, Table};
 use crate::types::{self, DIALECT, affinity, keeps, mangles};
-use rowcast_core::{Kind, ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote};
+use rowcast_core::{
+    Kind, RouteId, ServiceName, Shape, ShapeColumn, ShapeUse, SinkError, Value, quote,
+};
 use rusqlite::{Connection, Error};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,9 +58,10 @@ impl Targets {
     pub(super) fn prepare(
         &mut self,
         c: &Connection,
-        service: &ServiceName,
+        route: &RouteId,
         shapes: &[ShapeUse],
     ) -> Result<Vec<Place>, SinkError> {
+        let service = &route.to;
         let version = || c.query_row("PRAGMA schema_version", [], |row| row.get(0));
         let refused = |e| sink_error(service, "looking at its tables", e);
         let now = Some(version().map_err(refused)?);
@@ -81,9 +84,15 @@ impl Targets {
                             return Err(member::gone(service));
                         }
                     }
+                    let unmarked = build.is_none() && held::compare(c, route, &shape.into)?;
+                    if let Some(build) = build {
+                        build_fits(c, service, (&used.shape, &shape, build))?;
+                    }
                     let target = Arc::new(prepare(c, service, &shape)?);
                     if let Some(build) = build {
                         member::remember(c, &used.shape.into, build).map_err(refused)?;
+                    } else if unmarked {
+                        held::remember(c, route, &shape.into)?;
                     }
                     self.ready.insert(id, target.clone());
                     target
@@ -295,6 +304,26 @@ fn add_column(shape: &Shape, column: &ShapeColumn) -> String {
         declared(shape, column)
     );
     add.trim_end().to_string()
+}
+
+/// Refuses a build table that was made for an earlier shape. Nobody else has to do with such a table,
+/// so nobody is asked to mend it.
+fn build_fits(
+    c: &Connection,
+    service: &ServiceName,
+    (copy, shape, build): (&Shape, &Shape, &str),
+) -> Result<(), SinkError> {
+    let found = Table::find(c, build);
+    let found = found.map_err(|e| sink_error(service, "looking at its tables", e))?;
+    let Some(found) = found else { return Ok(()) };
+    let typed = |column: &ShapeColumn| {
+        let here = found.column(&column.name);
+        here.is_none_or(|here| affinity(&here.declared) == affinity(&declared(shape, column)))
+    };
+    if Wanted::of(shape, Some(&found)).is_ok() && shape.columns.iter().all(typed) {
+        return Ok(());
+    }
+    Err(SinkError::Outdated { service: service.clone(), into: copy.into.clone() })
 }
 
 /// The shape of a build table.
