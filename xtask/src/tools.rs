@@ -6,7 +6,9 @@ use rowcast_testkit::postgres::BIN_DIR_VARIABLE as POSTGRES_VARIABLE;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const PACKAGES: &[&str] = &["postgresql", "postgresql-contrib", "sqlite3", "openssl"];
+const PACKAGES: &[&str] = &["postgresql", "postgresql-contrib", "sqlite3", "openssl", "pgbouncer"];
+/// Where Debian puts it, which not everybody's PATH names.
+const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
 /// Brings PostgreSQL's other versions. Debian's drags in a hundred others: only where there is none.
 const NPM: &str = "npm";
 
@@ -52,6 +54,9 @@ fn missing(with_postgres: bool) -> Vec<&'static str> {
     }
     if with_postgres && on_path("openssl").is_none() {
         missing.push("openssl");
+    }
+    if with_postgres && on_path("pgbouncer").is_none() && !Path::new(PGBOUNCER).is_file() {
+        missing.push("pgbouncer");
     }
     if with_postgres && on_path("npm").is_none() {
         missing.push(NPM);

@@ -1,6 +1,11 @@
 //! The command line.
 
+mod tail;
+
+pub(crate) use tail::{TailFrom, TailOf};
+
 use crate::config::Secret;
+use crate::output::LogFormat;
 use crate::paint::ColorChoice;
 use crate::torture;
 use clap::{Args, Parser, Subcommand};
@@ -8,7 +13,6 @@ use clap_complete::Shell;
 use rowcast_core::{Begin, EntityName, EntityRef, Point, RouteId, ServiceName};
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Keeps the databases of microservices in step.
@@ -45,6 +49,15 @@ pub(crate) struct Global {
     /// When to use colour.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorChoice,
+    /// How lines on stderr look: for people, or one JSON object a line.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "ROWCAST_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
 }
 
 /// What to do.
@@ -111,11 +124,25 @@ pub(crate) struct Demo {
 /// Where to look for tables.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The database that publishes: postgres://… or sqlite:…
-    #[arg(long, value_name = "URL", value_parser = secret)]
+    /// The database that publishes: postgres://… or sqlite:… Others on the machine can read a command
+    /// line: set ROWCAST_FROM instead, or leave the password out and type it when you are asked.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ROWCAST_FROM",
+        hide_env_values = true,
+        value_parser = secret
+    )]
     pub(crate) from: Option<Secret<String>>,
-    /// The database that gets the copies.
-    #[arg(long, value_name = "URL", requires = "from", value_parser = secret)]
+    /// The database that gets the copies. The same goes for ROWCAST_TO.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ROWCAST_TO",
+        hide_env_values = true,
+        requires = "from",
+        value_parser = secret
+    )]
     pub(crate) to: Option<Secret<String>>,
 }
 
@@ -189,44 +216,6 @@ pub(crate) struct Tail {
     /// End at the end of the log, also while `rowcast run` writes it.
     #[arg(long)]
     pub(crate) no_follow: bool,
-}
-
-/// Whose events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TailOf {
-    /// All of a service's.
-    Service(ServiceName),
-    /// One entity's.
-    Entity(EntityRef),
-}
-
-impl FromStr for TailOf {
-    type Err = rowcast_core::NameError;
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        if s.contains('.') { s.parse().map(Self::Entity) } else { s.parse().map(Self::Service) }
-    }
-}
-
-/// Where to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TailFrom {
-    /// The oldest event there is.
-    Beginning,
-    /// What comes from now on.
-    End,
-    /// This event.
-    Offset(u64),
-}
-
-impl FromStr for TailFrom {
-    type Err = &'static str;
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "beginning" => Ok(Self::Beginning),
-            "end" => Ok(Self::End),
-            _ => s.parse().map(Self::Offset).map_err(|_| "write beginning, end, or an offset"),
-        }
-    }
 }
 
 /// What to wait for.

@@ -1,11 +1,13 @@
 //! `rowcast init`: a first file, from the tables found in databases if there are any.
 
+mod password;
+
 use crate::cli;
 use crate::config::{Secret, count, without_passwords};
 use crate::databases;
 use crate::output::Output;
 use crate::report::{Exit, Failure};
-use crate::time::grouped;
+use crate::time::counted;
 use rowcast_core::{EntityName, NameError, Table, parse_path};
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -20,6 +22,8 @@ struct Found {
     service: String,
     address: Address,
     tables: Vec<Table>,
+    /// What looks like a table and cannot be published.
+    left_out: Vec<Table>,
 }
 
 /// A database's address as it may stand in a file: without its password.
@@ -34,13 +38,20 @@ pub(crate) async fn init(args: cli::Init, file: &Path, output: Output) -> Result
     if file.exists() {
         return Err(exists(file));
     }
+    if std::env::args().any(|word| without_passwords(&word) != word) {
+        output.aside(format!(
+            "{} others on this machine can read the password in the list of processes: set ROWCAST_FROM and \
+             ROWCAST_TO instead, or leave the password out and type it when you are asked",
+            output.aside.yellow("note:"),
+        ));
+    }
     let mut taken = HashSet::new();
     let from = match &args.from {
-        Some(url) => Some(found(url, Half::Publisher, &mut taken, file).await?),
+        Some(url) => Some(found(url, Half::Publisher, &mut taken, file, output).await?),
         None => None,
     };
     let to = match &args.to {
-        Some(url) => Some(found(url, Half::Subscriber, &mut taken, file).await?),
+        Some(url) => Some(found(url, Half::Subscriber, &mut taken, file, output).await?),
         None => None,
     };
     let text = match &from {
@@ -55,8 +66,12 @@ pub(crate) async fn init(args: cli::Init, file: &Path, output: Output) -> Result
     output.line(format!("{} {}", output.paint.green("wrote"), file.display()))?;
     for found in from.iter().chain(&to) {
         let keyless = found.tables.iter().filter(|t| !t.columns.iter().any(|c| c.key)).count();
+        let left_out = match found.left_out.len() {
+            0 => String::new(),
+            n => format!("; {} left out, for they are views or the like", count(n, "other")),
+        };
         output.line(format!(
-            "  {}: {}{}",
+            "  {}: {}{}{left_out}",
             found.service,
             count(found.tables.len(), "table"),
             if keyless > 0 { format!(", {keyless} without a key") } else { String::new() },
@@ -90,6 +105,7 @@ async fn found(
     half: Half,
     taken: &mut HashSet<String>,
     file: &Path,
+    output: Output,
 ) -> Result<Found, Failure> {
     let base = file.parent().unwrap_or(Path::new(""));
     let otherwise = match half {
@@ -101,6 +117,7 @@ async fn found(
         service.push_str("_copy");
     }
     let name = service.parse().map_err(|e: NameError| Failure::usage(e.to_string(), ""))?;
+    let url = &password::completed(url, output);
     let database = databases::open(&name, url, base).map_err(|wrong| {
         Failure::usage(
             format!("{}: {}", without_passwords(url.reveal()), wrong.message),
@@ -112,8 +129,9 @@ async fn found(
     } else {
         database.tables().await.map_err(|e| Failure::of(&e))?
     };
+    let (left_out, tables) = tables.into_iter().partition(|t| t.left_out.is_some());
     let address = address(url.reveal(), &service);
-    Ok(Found { service, address, tables })
+    Ok(Found { service, address, tables, left_out })
 }
 
 /// A name for a service, from its database's.
@@ -153,10 +171,19 @@ fn text(from: &Found, to: Option<&Found>) -> String {
     for (table, entity) in from.tables.iter().zip(&entities) {
         publish(&mut out, &from.service, table, entity);
     }
+    for table in &from.left_out {
+        let why = table.left_out.as_deref().unwrap_or_default();
+        let name = comment(&table.name);
+        let _ = writeln!(
+            out,
+            "\n# {name} is {why}, which cannot be published: publish the tables behind it."
+        );
+    }
     let example = Found {
         service: if from.service == "subscriber" { "another".into() } else { "subscriber".into() },
         address: Address { written: "sqlite:subscriber.db".into(), variable: None },
         tables: Vec::new(),
+        left_out: Vec::new(),
     };
     let subscriber = to.unwrap_or(&example);
     let off = if to.is_some() { "" } else { "# " };
@@ -196,8 +223,11 @@ fn publish(out: &mut String, service: &str, table: &Table, entity: &str) {
             format!("{} {}", c.name, c.native).trim_end().to_string() + key
         })
         .collect();
-    let rows = grouped(table.rows_estimate);
-    let _ = writeln!(out, "\n# About {rows} rows: {}", comment(&columns.join(", ")));
+    let rows = match table.rows_estimate {
+        Some(n) => format!("About {}", counted(n, "row")),
+        None => "An unknown number of rows, for the table was never analysed".into(),
+    };
+    let _ = writeln!(out, "\n# {rows}: {}", comment(&columns.join(", ")));
     let off = match unpublishable(table, entity) {
         None => "",
         Some(why) => {

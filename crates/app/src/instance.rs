@@ -127,6 +127,11 @@ impl Instance {
         })
     }
 
+    /// Whether a file that names `port` names where it listens: 0 stands for any.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        port == 0 || self.line.to_string().ends_with(&format!(":{port}"))
+    }
+
     /// As [`find`](Self::find); nobody there is a failure.
     pub(crate) fn expect(data: &Path) -> Result<Self, Failure> {
         if let Err(e) = std::fs::File::open(path(data))
@@ -187,6 +192,12 @@ impl Instance {
         within: Duration,
     ) -> Result<Answer, Failure> {
         let failed = |e: &io::Error| {
+            if let Some(why) = line::distrusted(e) {
+                let message = format!("the certificate of {} is not trusted here", self.name);
+                let help = "let this machine trust the root that signed it: SSL_CERT_FILE names a file of \
+                            roots; on the machine of `rowcast run` itself, leave `--url` out";
+                return Failure::new(message, help).because(why);
+            }
             let message = format!("{} does not answer", self.name);
             let help = match e.kind() {
                 io::ErrorKind::InvalidData => {

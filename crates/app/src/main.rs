@@ -9,6 +9,7 @@ mod config;
 mod databases;
 mod demo;
 mod events;
+mod ground;
 mod init;
 mod instance;
 mod log;
@@ -29,7 +30,7 @@ mod wait;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use indicatif::MultiProgress;
-use output::Output;
+use output::{LogFormat, Output};
 use report::{Exit, Failure};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,8 +43,8 @@ fn main() -> ExitCode {
     let ours = rustls::crypto::ring::default_provider().install_default();
     ours.expect("nothing ran before main");
     let cli = Cli::parse();
-    let output = Output::new(cli.global.color);
-    let bars = MultiProgress::new();
+    let output = Output::new(&cli.global);
+    let bars = output::bars(cli.global.log_format == LogFormat::Text);
     output::trace(&cli, &bars, output);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
@@ -54,10 +55,9 @@ fn main() -> ExitCode {
         }
         Err(e) => Err(Failure::new("the system gives us no threads", "").because(&e)),
     };
-    match ended {
-        Ok(exit) => exit.into(),
-        Err(failure) => output.failure(&failure).into(),
-    }
+    let exit = ended.unwrap_or_else(|failure| output.failure(&failure));
+    output.settle();
+    exit.into()
 }
 
 async fn execute(cli: Cli, output: Output, bars: MultiProgress) -> Result<Exit, Failure> {

@@ -1,17 +1,22 @@
 //! Where words go: answers to stdout, everything else to stderr.
 
-use crate::cli::{Cli, Command};
+mod aside;
+mod screen;
+mod trace;
+
+pub(crate) use screen::bars;
+pub(crate) use trace::{LogFormat, trace};
+
+use crate::cli::Global;
 use crate::config::Loaded;
 use crate::paint::{ColorChoice, Paint};
 use crate::report::{Exit, Failure};
-use crate::time::now_micros;
-use indicatif::MultiProgress;
-use std::fmt;
+use serde_json::Value;
 use std::io::{self, Write};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use std::time::Duration;
+
+/// Longest to wait at the end for whoever reads stderr.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Both outputs and how they are painted.
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +25,22 @@ pub(crate) struct Output {
     pub(crate) paint: Paint,
     /// For stderr.
     pub(crate) aside: Paint,
+    format: LogFormat,
 }
 
 impl Output {
-    pub(crate) fn new(choice: ColorChoice) -> Self {
-        Self { paint: Paint::new(choice, &io::stdout()), aside: Paint::new(choice, &io::stderr()) }
+    pub(crate) fn new(global: &Global) -> Self {
+        aside::start();
+        // Machines read no colours.
+        let choice = match global.log_format {
+            LogFormat::Text => global.color,
+            LogFormat::Json => ColorChoice::Never,
+        };
+        Self {
+            paint: Paint::new(global.color, &io::stdout()),
+            aside: Paint::new(choice, &io::stderr()),
+            format: global.log_format,
+        }
     }
 
     /// A line of an answer.
@@ -40,80 +56,47 @@ impl Output {
 
     /// A line beside the answer. Nobody may be listening, and that is fine.
     pub(crate) fn aside(&self, text: impl AsRef<str>) {
-        let _ = writeln!(io::stderr(), "{}", text.as_ref());
+        self.say("INFO", format!("{}\n", text.as_ref()));
+    }
+
+    /// A question to a person at a terminal; the answer is read from where they type.
+    pub(crate) fn ask(&self, question: &str) {
+        aside::say(question);
+        aside::settle(SETTLED);
     }
 
     /// Shows what somebody should know about a good file.
     pub(crate) fn warnings(&self, loaded: &Loaded) {
         if !loaded.warnings.is_empty() {
-            let _ = write!(io::stderr(), "{}", loaded.file.render(&loaded.warnings, self.aside));
+            self.say("WARN", loaded.file.render(&loaded.warnings, self.aside));
         }
     }
 
     /// Shows why a command failed, and says how to exit.
     pub(crate) fn failure(&self, failure: &Failure) -> Exit {
-        if !failure.is_silent() {
-            let _ = write!(io::stderr(), "{}", failure.render(self.aside));
+        match self.format {
+            _ if failure.is_silent() => {}
+            LogFormat::Text => aside::say(failure.render(self.aside)),
+            LogFormat::Json => {
+                let mut object = trace::said("ERROR", &failure.message());
+                failure.fields(&mut object);
+                aside::say(format!("{}\n", Value::Object(object)));
+            }
         }
         failure.exit
     }
-}
 
-/// Sends what the rooms have to say to stderr, above the progress bars.
-pub(crate) fn trace(cli: &Cli, bars: &MultiProgress, output: Output) {
-    let quiet = !matches!(cli.command, Command::Run(_));
-    let default = match (cli.global.verbose, quiet) {
-        (0, true) => "error",
-        (0, false) => "warn,rowcast=info,rowcast_engine=info,rowcast_store=info",
-        (1, _) => {
-            "info,rowcast=debug,rowcast_engine=debug,rowcast_store=debug,\
-                   rowcast_postgres=debug,rowcast_sqlite=debug,rowcast_server=debug"
+    /// Lets what was said arrive, as far as somebody reads it.
+    pub(crate) fn settle(&self) {
+        aside::settle(SETTLED);
+    }
+
+    fn say(&self, level: &str, text: String) {
+        match self.format {
+            LogFormat::Text => aside::say(text),
+            LogFormat::Json => {
+                aside::say(format!("{}\n", Value::Object(trace::said(level, &text))));
+            }
         }
-        (_, _) => "trace",
-    };
-    // Flag over environment over default.
-    let from_env = std::env::var("RUST_LOG").ok().filter(|_| cli.global.verbose == 0);
-    let filter = match from_env.map(EnvFilter::try_new) {
-        Some(Ok(filter)) => filter,
-        Some(Err(_)) | None => EnvFilter::new(default),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(cli.global.verbose > 0)
-        .with_ansi(output.aside.is_on())
-        .with_timer(Clock)
-        .with_writer(AboveBars(bars.clone()))
-        .compact()
-        .init();
-}
-
-struct Clock;
-
-impl FormatTime for Clock {
-    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        w.write_str(&rowcast_server::rfc3339(now_micros(), 3))
-    }
-}
-
-struct AboveBars(MultiProgress);
-
-impl<'a> MakeWriter<'a> for AboveBars {
-    type Writer = BarWriter<'a>;
-    fn make_writer(&'a self) -> BarWriter<'a> {
-        BarWriter(&self.0)
-    }
-}
-
-struct BarWriter<'a>(&'a MultiProgress);
-
-impl Write for BarWriter<'_> {
-    /// One call holds one whole line.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line))?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
     }
 }

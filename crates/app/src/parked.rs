@@ -86,7 +86,7 @@ pub(crate) async fn parked(
             Ok(if parked == 0 { Exit::Good } else { Exit::No })
         }
         cli::Parked::Drop { which, yes } => {
-            if !yes && !agreed(&which)? {
+            if !yes && !agreed(&which, output)? {
                 return Err(Failure::new("nothing was dropped", "say `--yes` to go on"));
             }
             let outcome = ask(&instance, "/v1/parked/drop", &which).await?;
@@ -219,7 +219,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Asks a person at a terminal; nobody else can say yes this way.
-fn agreed(which: &cli::ParkedWhich) -> Result<bool, Failure> {
+fn agreed(which: &cli::ParkedWhich, output: Output) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
@@ -228,7 +228,7 @@ fn agreed(which: &cli::ParkedWhich) -> Result<bool, Failure> {
         (Some(table), None) => format!("all parked keys of {table}"),
         _ => "all parked keys".to_string(),
     };
-    eprint!("Give up the pending rows of {what} on {}? [y/N] ", which.route);
+    output.ask(&format!("Give up the pending rows of {what} on {}? [y/N] ", which.route));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.map_err(|e| Failure::new("the answer cannot be read", "say `--yes`").because(&e))?;

@@ -3,8 +3,9 @@
 
 use crate::config::{ConfigError, without_passwords};
 use crate::paint::Paint;
-use rowcast_core::{Code, Diagnose};
+use rowcast_core::{Code, Diagnose, Finding, Severity};
 use rowcast_engine::TroubleReport;
+use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -100,9 +101,29 @@ impl Failure {
         self
     }
 
+    /// As `check` shows it.
+    pub(crate) fn finding(&self, subject: impl Into<String>) -> Finding {
+        let mut message = self.message();
+        for cause in &self.causes {
+            message = format!("{message}: {}", without_passwords(cause));
+        }
+        Finding::new(Severity::Error, subject, message, self.help.clone())
+    }
+
     /// An error that knows its remedy.
     pub(crate) fn of(error: &dyn Diagnose) -> Self {
         TroubleReport::of(error).into()
+    }
+
+    /// What else is known, for machines.
+    pub(crate) fn fields(&self, object: &mut Map<String, Value>) {
+        if let Some(ConfigError::Wrong { file, problems }) = self.config.as_deref() {
+            object.insert("problems".into(), file.json(problems).into());
+        }
+        object.extend(self.code.map(|code| ("code".into(), code.into())));
+        let causes = self.causes.iter().map(|cause| without_passwords(cause).to_string());
+        object.insert("causes".into(), causes.collect());
+        object.insert("help".into(), self.help.clone().into());
     }
 
     pub(crate) fn render(&self, paint: Paint) -> String {

@@ -5,7 +5,7 @@ use crate::instance::Instance;
 use crate::output::Output;
 use crate::paint::Paint;
 use crate::report::{Exit, Failure};
-use crate::time::{age, grouped, rough};
+use crate::time::{age, counted, grouped, rough};
 use comfy_table::{CellAlignment, Table, presets};
 use rowcast_core::ByteSize;
 use serde::Deserialize;
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// How many of a route's copies that are being built get a line of their own.
+const BUILDS_SHOWN: usize = 5;
 /// Longest for the running instance to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Clears the terminal and goes to its top.
@@ -165,10 +167,8 @@ impl Status {
                 "\n{from} → {to} {lanes} lanes: a transaction of {from} may be seen in parts\n"
             ));
         }
-        for (route, build) in
-            self.routes.iter().flat_map(|r| r.building.iter().map(move |b| (r, b)))
-        {
-            out.push_str(&format!("\n{} → {} {}\n", route.from, route.to, build.line()));
+        for route in self.routes.iter().filter(|r| !r.building.is_empty()) {
+            out.push_str(&route.builds());
         }
         for (route, wait) in self.routes.iter().flat_map(|r| r.waiting.iter().map(move |w| (r, w)))
         {
@@ -225,7 +225,7 @@ impl Status {
                 format!("{} → {}", r.from, r.to),
                 format!("{} {}", symbol(&r.state), r.state),
                 number(r.checkpoint),
-                format!("{} events", number(r.lag_events)),
+                r.lag_events.map_or_else(|| "? events".to_string(), |n| counted(n, "event")),
                 r.lag_ms.map_or_else(|| "-".into(), |ms| rough(Duration::from_millis(ms))),
                 number(r.parked),
             ]);
@@ -234,13 +234,31 @@ impl Status {
     }
 }
 
+impl Route {
+    /// What it builds: those that are least far, and how many others.
+    fn builds(&self) -> String {
+        let mut out = String::from("\n");
+        let mut builds: Vec<&Build> = self.building.iter().collect();
+        builds.sort_by_key(|b| b.offset);
+        let (shown, rest) = builds.split_at(builds.len().min(BUILDS_SHOWN));
+        for build in shown {
+            out.push_str(&format!("{} → {} {}\n", self.from, self.to, build.line()));
+        }
+        if !rest.is_empty() {
+            let (more, of) = (grouped(rest.len() as u64), grouped(builds.len() as u64));
+            out.push_str(&format!("… and {more} more of {of} copies; --json lists them all\n"));
+        }
+        out
+    }
+}
+
 impl Build {
     fn line(&self) -> String {
         let Self { entity, into, .. } = self;
         match (self.offset, self.of) {
             (Some(at), Some(of)) => {
-                let (at, of) = (grouped(at), grouped(of));
-                format!("builds {into} from {entity}: {at} of {of} events")
+                let (at, of) = (grouped(at), counted(of, "event"));
+                format!("builds {into} from {entity}: {at} of {of}")
             }
             _ => format!("will build {into} from {entity}"),
         }
@@ -285,7 +303,10 @@ impl Service {
             .map(|s| if s.done { Some(s.rows) } else { s.rows_estimate.map(|n| n.max(s.rows)) })
             .sum();
         let of = of.map(|n| format!(" of about {}", grouped(n))).unwrap_or_default();
-        format!("{}: {}{of} rows", self.state, grouped(rows))
+        match of.as_str() {
+            "" => format!("{}: {}", self.state, counted(rows, "row")),
+            of => format!("{}: {}{of} rows", self.state, grouped(rows)),
+        }
     }
 }
 
@@ -310,6 +331,28 @@ pub(crate) fn aligned(mut table: Table, right: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_that_are_built_stand_together_and_five_hundred_are_a_few_lines() {
+        let build =
+            |i| format!(r#"{{"entity":"t{i}","into":"c{i}","offset":{},"of":1}}"#, u8::from(i > 0));
+        for (count, lines) in [(1, 1), (2, 2), (5, 5), (500, 6)] {
+            let builds: Vec<String> = (0..count).map(build).collect();
+            let json = format!(
+                r#"{{"services":[],"routes":[{{"from":"a","to":"b","state":"bootstrapping",
+                "lag_events":1,"building":[{}]}}]}}"#,
+                builds.join(",")
+            );
+            let status: Status = serde_json::from_str(&json).unwrap();
+            let text = status.render(Paint::PLAIN);
+            let (_, block) =
+                text.split_once("\n\na → b builds c0 from t0: 0 of 1 event\n").unwrap();
+            assert_eq!(block.lines().count() + 1, lines, "{text}");
+            assert!(!block.contains("\n\n"), "{text}");
+            assert_eq!(text.contains("… and 495 more of 500 copies"), count == 500, "{text}");
+            assert!(text.contains("1 event ") && !text.contains("1 events"), "{text}");
+        }
+    }
 
     #[test]
     fn a_status_shows_lag_and_why_something_waits() {

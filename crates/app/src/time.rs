@@ -41,6 +41,11 @@ pub(crate) fn grouped(n: u64) -> String {
     out
 }
 
+/// `1 event`, `1,204 events`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +55,8 @@ mod tests {
         assert_eq!(rough(Duration::from_micros(2_840)), "2.8 ms");
         assert_eq!(rough(Duration::from_millis(850)), "850 ms");
         assert_eq!(rough(Duration::from_secs(90)), "2 min");
+        assert_eq!(counted(1, "event"), "1 event");
+        assert_eq!(counted(1_204, "event"), "1,204 events");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(1_204_331), "1,204,331");
     }

@@ -15,7 +15,6 @@ pub(crate) use history::tail;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rowcast_core::RouteId;
 use rowcast_engine::{Progress, Verified, Verify, VerifyError};
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +126,7 @@ async fn show(
     output: Output,
     bars: &MultiProgress,
 ) {
-    let bar = std::io::stderr().is_terminal().then(|| Bar::new(route, bars));
+    let bar = (!bars.is_hidden()).then(|| Bar::new(route, bars));
     let mut said = Instant::now();
     loop {
         tokio::time::sleep(FRAME).await;

@@ -222,12 +222,16 @@ async fn a_script_reads_warnings_of_the_file_beside_what_was_found() {
 async fn init_proposes_what_it_finds_and_never_overwrites() {
     let rowcast = services();
     std::fs::remove_file(rowcast.path("rowcast.toml")).unwrap();
-    sql(&rowcast.path("customers.db"), "CREATE TABLE notes (text TEXT)");
+    let more = "CREATE TABLE notes (text TEXT); CREATE VIEW short AS SELECT id FROM customers";
+    sql(&rowcast.path("customers.db"), more);
     let from_to = ["init", "--from", "sqlite:customers.db", "--to", "sqlite:orders.db"];
     let written = run(&rowcast, &from_to).await.good();
     assert!(written.stdout.contains("wrote rowcast.toml"), "{}", written.said());
     let text = std::fs::read_to_string(rowcast.path("rowcast.toml")).unwrap();
     assert!(text.contains("[service.customers.publish.customers]"), "{text}");
+    assert!(text.contains("# About 3 rows: id INTEGER (key)"), "{text}");
+    assert!(text.contains("# short is a view, which cannot be published"), "{text}");
+    assert!(written.stdout.contains("1 other left out"), "{}", written.said());
     assert!(text.contains("[service.orders.subscribe.\"customers.customers\"]"), "{text}");
     run(&rowcast, &["check"]).await.good();
     run(&rowcast, &["run", "--until-caught-up"]).await.good();

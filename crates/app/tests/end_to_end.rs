@@ -24,6 +24,7 @@ mod end_to_end {
     mod mend;
     mod names;
     mod parking;
+    mod preconditions;
     mod replay;
     mod schema_change;
     mod side;

@@ -120,6 +120,8 @@ async fn over_tls_the_machine_knows_the_instance_and_others_ask_its_authority() 
     let stranger = run(&nobody, &["status", "--url", &url, "--token", OPS]).await;
     assert_eq!(stranger.code(), Some(1), "{}", stranger.said());
     assert!(stranger.stderr.contains("certificate"), "{}", stranger.said());
+    assert!(stranger.stderr.contains("is not trusted here"), "{}", stranger.said());
+    assert!(!stranger.stderr.contains("something else"), "{}", stranger.said());
     running.terminate(LONG).await.good();
 }
 

@@ -26,8 +26,10 @@ pub struct Table {
     pub name: String,
     /// Its columns, in order.
     pub columns: Vec<TableColumn>,
-    /// About how many rows it holds.
-    pub rows_estimate: u64,
+    /// About how many rows it holds; unknown before the database has looked.
+    pub rows_estimate: Option<u64>,
+    /// Why it cannot be published, such as `a view`; then it has no columns here.
+    pub left_out: Option<String>,
 }
 
 /// A column's type that lists its values, at its source: an enum, also one within arrays or domains.
@@ -37,8 +39,11 @@ pub struct Listed {
     pub native: String,
     /// The type with the values, in the same spelling.
     pub name: String,
-    /// Its values, in its order.
+    /// Its values, in its order; none when the type lists none.
     pub values: Vec<String>,
+    /// The types that somebody made at the source for the column's type, what others need first: each
+    /// with the statement that makes it.
+    pub create: Vec<(String, String)>,
 }
 
 /// What capture would give now.

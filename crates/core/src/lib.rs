@@ -58,5 +58,5 @@ pub use schema::{Column, Generated, Kind, Schema, SchemaId};
 pub use sink::{Checkpoint, Progress, Sink, SinkError, SinkSpec};
 pub use size::{ByteSize, ByteSizeError};
 pub use source::{Publish, Resume, Source, SourceError, SourceSpec, Start};
-pub use suggest::{advice, nearest};
+pub use suggest::{advice, listed, nearest};
 pub use wait::{Blocker, Wait, Waiting};

@@ -17,7 +17,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// A sentence that offers the nearest candidate, or else lists all of them.
 pub fn advice<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let mut candidates: Vec<&str> = candidates.into_iter().collect();
+    // Several copies of one entity are one candidate.
+    let mut seen = std::collections::HashSet::new();
+    candidates.retain(|c| seen.insert(*c));
     match nearest(word, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if candidates.is_empty() => "there are none".into(),
@@ -26,7 +29,7 @@ pub fn advice<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = &
 }
 
 /// `a`, `b` and `c`; long lists are cut.
-fn listed(names: &[&str]) -> String {
+pub fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 12;
     let mut quoted: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
     if names.len() > SHOWN {
@@ -50,5 +53,6 @@ mod tests {
         assert_eq!(advice("Fields", "keys", keys), "did you mean `fields`?");
         assert_eq!(advice("where", "keys", keys), "keys are `table`, `fields` and `chain`");
         assert_eq!(advice("x", "its entities", []), "there are none");
+        assert_eq!(advice("where", "its entities", ["t", "t"]), "its entities are `t`");
     }
 }

@@ -3,7 +3,7 @@
 use crate::capture::CaptureState;
 use crate::deliver::SideState;
 use crate::live::{Live, PublisherEntry, RouteEntry};
-use crate::pace::{Condition, Phase};
+use crate::pace::{Condition, Phase, Tally};
 use crate::retain::GAP;
 use crate::status::{
     BuildStatus, LogStatus, RouteStatus, ServiceStatus, SnapshotStatus, Status, SubscriptionStatus,
@@ -172,6 +172,8 @@ impl Board {
             warning: if gap { Some(GAP.into()) } else { kept.warning },
             snapshots,
             captured_events,
+            errors: condition.tally.errors,
+            reconnects: condition.tally.reconnects,
             error: condition.trouble.as_ref().map(|t| t.line()),
             trouble: condition.trouble,
         }
@@ -201,6 +203,11 @@ impl Board {
         // While live copies go on, the route does: what keeps the others is told, but is not its state.
         let some_are_live = side.builds.len() < entry.subscriptions.len();
         let goes_on = some_are_live && state.condition.phase == Phase::Running;
+        let (main, beside) = (state.condition.tally, side.condition.tally);
+        let tally = Tally {
+            errors: main.errors + beside.errors,
+            reconnects: main.reconnects + beside.reconnects,
+        };
         let condition = worse(state.condition, &side);
         let name = match condition.phase {
             Phase::Retrying | Phase::Paused if goes_on => "bootstrapping",
@@ -217,6 +224,9 @@ impl Board {
             lag_events,
             lag_ms,
             applied_events: state.applied_events,
+            errors: tally.errors,
+            reconnects: tally.reconnects,
+            latency: state.latency,
             parked: state.applied.map(|_| entry.desks().map(|d| d.shelf().count() as u64).sum()),
             lanes: entry.lanes,
             whole: entry.lanes <= 1,

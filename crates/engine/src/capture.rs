@@ -203,6 +203,7 @@ impl Capture {
         pending: &mut FuturesOrdered<Pending>,
     ) -> Result<(), Trouble> {
         let (until, fresh, events) = (batch.until, batch.fresh, batch.events.len() as u64);
+        tracing::trace!("capture of {}: {events} events up to {until}", self.service);
         let commit = self.log.append(&self.service, batch).await?;
         let state = self.state.clone();
         pending.push_back(Box::pin(async move {

@@ -104,7 +104,8 @@ impl Live {
             }
             entry.state.send_if_modified(|s| {
                 let news = s.condition.trouble != trouble || s.condition.phase != Phase::Paused;
-                s.condition = Condition { phase: Phase::Paused, trouble: trouble.clone() };
+                let tally = s.condition.tally;
+                s.condition = Condition { phase: Phase::Paused, trouble: trouble.clone(), tally };
                 news
             });
         }

@@ -29,6 +29,16 @@ pub(crate) enum Phase {
 pub(crate) struct Condition {
     pub(crate) phase: Phase,
     pub(crate) trouble: Option<TroubleReport>,
+    pub(crate) tally: Tally,
+}
+
+/// What went wrong since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Errors, each try counted.
+    pub(crate) errors: u64,
+    /// Times that it went on after an error.
+    pub(crate) reconnects: u64,
 }
 
 /// State that carries a condition.
@@ -48,10 +58,14 @@ pub(crate) fn at_work<S: HasCondition>(
         if condition.phase == Phase::Running {
             return false;
         }
+        let mut tally = condition.tally;
         if condition.trouble.is_some() {
+            tally.reconnects += 1;
             tracing::info!("{name}: goes on");
+        } else {
+            tracing::debug!("{name}: at work");
         }
-        *condition = Condition { phase: Phase::Running, trouble: None };
+        *condition = Condition { phase: Phase::Running, trouble: None, tally };
         true
     });
 }
@@ -89,10 +103,10 @@ pub(crate) async fn after_error<S: HasCondition>(
         }
         Remedy::Bug => return Next::Bug(trouble),
     };
-    let news = replace(state, Condition { phase, trouble: Some(report.clone()) });
-    if news {
+    if replace(state, phase, &report) {
         announce(name, phase, &report);
     }
+    tracing::debug!("{name}: {}; looks again in {wait:?}", report.line());
     let pause = async {
         match wait {
             Some(wait) => tokio::time::sleep(wait).await,
@@ -117,12 +131,17 @@ fn announce(name: &str, phase: Phase, report: &TroubleReport) {
 }
 
 /// Replaces a condition; tells whether it says something that was not said before.
-fn replace<S: HasCondition>(state: &watch::Sender<S>, condition: Condition) -> bool {
+fn replace<S: HasCondition>(
+    state: &watch::Sender<S>,
+    phase: Phase,
+    report: &TroubleReport,
+) -> bool {
     let mut news = false;
     state.send_modify(|s| {
         let old = s.condition();
-        news = old.phase != condition.phase || old.trouble != condition.trouble;
-        *old = condition;
+        let tally = Tally { errors: old.tally.errors + 1, ..old.tally };
+        news = old.phase != phase || old.trouble.as_ref() != Some(report);
+        *old = Condition { phase, trouble: Some(report.clone()), tally };
     });
     news
 }

@@ -1,5 +1,6 @@
 //! What `rowcast status` shows. The JSON is a contract: extend it, do not rename.
 
+use crate::latency::Latency;
 use crate::trouble::TroubleReport;
 use rowcast_core::{Blocker, Wait};
 use serde::Serialize;
@@ -33,6 +34,10 @@ pub struct ServiceStatus {
     pub snapshots: Vec<SnapshotStatus>,
     /// Events made durable since the process began.
     pub captured_events: u64,
+    /// Errors since the process began, each try counted.
+    pub errors: u64,
+    /// Times since then that capture went on after an error.
+    pub reconnects: u64,
     /// Why it waits, on one line.
     pub error: Option<String>,
     /// The same, in parts.
@@ -82,6 +87,13 @@ pub struct RouteStatus {
     pub lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
     pub applied_events: u64,
+    /// Errors since the process began, each try counted.
+    pub errors: u64,
+    /// Times since then that the route went on after an error.
+    pub reconnects: u64,
+    /// From the publisher's commits to ours.
+    #[serde(skip)]
+    pub latency: Latency,
     /// Parked keys; unknown before the target was reached once, because it holds them.
     pub parked: Option<u64>,
     /// Transactions of the subscriber's database that may share a piece of the log, by key.

@@ -68,6 +68,7 @@ fn node(text: &mut Text, status: &Status) {
         }
     }
     route_states(text, &status.routes);
+    latencies(text, &status.routes);
 }
 
 /// One number of each service, or of each route; absent while it is not known.
@@ -84,6 +85,18 @@ const SERVICE_METRICS: &[Metric<ServiceStatus>] = &[
         kind: Kind::Counter,
         help: "Events made durable since the process began.",
         value: |s| Some(s.captured_events as f64),
+    },
+    Metric {
+        name: "rowcast_service_errors_total",
+        kind: Kind::Counter,
+        help: "Errors of the service's capture since the process began, each try counted.",
+        value: |s| Some(s.errors as f64),
+    },
+    Metric {
+        name: "rowcast_service_reconnects_total",
+        kind: Kind::Counter,
+        help: "Times that the service's capture went on after an error since the process began.",
+        value: |s| Some(s.reconnects as f64),
     },
     Metric {
         name: "rowcast_log_bytes",
@@ -143,6 +156,18 @@ const ROUTE_METRICS: &[Metric<RouteStatus>] = &[
         value: |r| Some(r.applied_events as f64),
     },
     Metric {
+        name: "rowcast_route_errors_total",
+        kind: Kind::Counter,
+        help: "Errors of the route since the process began, each try counted.",
+        value: |r| Some(r.errors as f64),
+    },
+    Metric {
+        name: "rowcast_route_reconnects_total",
+        kind: Kind::Counter,
+        help: "Times that the route went on after an error since the process began.",
+        value: |r| Some(r.reconnects as f64),
+    },
+    Metric {
         name: "rowcast_route_checkpoint_offset",
         kind: Kind::Gauge,
         help: "Next offset that the subscriber lacks.",
@@ -176,6 +201,28 @@ fn route_states(text: &mut Text, routes: &[RouteStatus]) {
             let labels = [("from", route.from.as_str()), ("to", &route.to), ("state", state)];
             text.sample(NAME, &labels, value);
         }
+    }
+}
+
+fn latencies(text: &mut Text, routes: &[RouteStatus]) {
+    const NAME: &str = "rowcast_route_latency_seconds";
+    text.family(
+        NAME,
+        Kind::Histogram,
+        "From a transaction's commit at the publisher to its commit at the subscriber, by both clocks.",
+    );
+    for route in routes {
+        let labels = [("from", route.from.as_str()), ("to", &route.to)];
+        let bucket = |text: &mut Text, bound: &str, n: u64| {
+            let [from, to] = labels;
+            text.sample(&format!("{NAME}_bucket"), &[from, to, ("le", bound)], n as f64);
+        };
+        for (micros, n) in route.latency.buckets() {
+            bucket(text, &(micros as f64 / 1e6).to_string(), n);
+        }
+        bucket(text, "+Inf", route.latency.count);
+        text.sample(&format!("{NAME}_sum"), &labels, route.latency.micros as f64 / 1e6);
+        text.sample(&format!("{NAME}_count"), &labels, route.latency.count as f64);
     }
 }
 
@@ -213,6 +260,8 @@ mod tests {
             warning: None,
             snapshots: Vec::new(),
             captured_events: 0,
+            errors: 0,
+            reconnects: 0,
             error: None,
             trouble: None,
         };

@@ -393,7 +393,8 @@ impl Database for MemoryDatabase {
         let table = |(name, rows): (&String, &Content)| Table {
             name: name.clone(),
             columns: Vec::new(),
-            rows_estimate: rows.len() as u64,
+            rows_estimate: Some(rows.len() as u64),
+            left_out: None,
         };
         Ok(inner.tables.iter().map(table).collect())
     }

@@ -1,6 +1,7 @@
 //! Looks at every service at once, each with a time limit.
 
 use crate::config::{Plan, PlannedRoute, PlannedService, nearest};
+use crate::ground;
 use crate::run::log_dir;
 use crate::verify;
 use futures::future::join_all;
@@ -13,9 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What was found at one service.
+/// What was found at one service, or on this machine.
 pub(super) struct Section {
-    pub(super) service: ServiceName,
+    /// `None` for the machine itself.
+    pub(super) service: Option<ServiceName>,
     pub(super) address: String,
     pub(super) findings: Vec<Finding>,
 }
@@ -29,12 +31,12 @@ pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
         let looked = tokio::time::timeout(within, look_at_source(service)).await;
         looked.unwrap_or_else(|_| (vec![late(&service.database.address(), within)], None))
     });
-    let mut sections = Vec::new();
+    let mut sections = vec![here(plan)];
     let mut offers = Offers::new();
     for (service, (findings, given)) in plan.services.iter().zip(join_all(publishers).await) {
         offers.extend(given.map(|g| (service.name.clone(), g)));
         let (name, address) = (service.name.clone(), service.database.address());
-        sections.push(Section { service: name, address, findings });
+        sections.push(Section { service: Some(name), address, findings });
     }
     let log = log_dir(plan);
     let routes = plan.routes.iter().map(|route| async {
@@ -42,11 +44,24 @@ pub(super) async fn look(plan: &Plan, within: Duration) -> Vec<Section> {
         looked.unwrap_or_else(|_| vec![late(&route.database.address(), within)])
     });
     for (route, findings) in plan.routes.iter().zip(join_all(routes).await) {
-        if let Some(section) = sections.iter_mut().find(|s| s.service == route.sink.route.to) {
+        if let Some(section) =
+            sections.iter_mut().find(|s| s.service.as_ref() == Some(&route.sink.route.to))
+        {
             section.findings.extend(findings);
         }
     }
     sections
+}
+
+/// What `run` needs of this machine.
+fn here(plan: &Plan) -> Section {
+    let findings = ground::look(plan).into_iter();
+    let findings = findings.map(|f| f.unwrap_or_else(|failure| failure.finding("rowcast.toml")));
+    Section {
+        service: None,
+        address: plan.data.display().to_string(),
+        findings: findings.collect(),
+    }
 }
 
 fn late(address: &str, within: Duration) -> Finding {

@@ -54,15 +54,12 @@ fn mistaken(error: ConfigError, json: bool, output: Output) -> Result<Exit, Fail
 async fn fix(plan: &config::Plan, sections: &[Section], output: Output) -> Result<usize, Failure> {
     let mut fixed = 0;
     for section in sections {
-        let Some(service) = plan.service(&section.service) else { continue };
+        let Some(name) = &section.service else { continue };
+        let Some(service) = plan.service(name) else { continue };
         for finding in section.findings.iter().filter(|f| f.severity != Severity::Good) {
             let Some(Fix { statements, safe: true }) = &finding.fix else { continue };
             for statement in statements {
-                output.aside(format!(
-                    "{} {}: {statement}",
-                    output.aside.green("fix"),
-                    section.service
-                ));
+                output.aside(format!("{} {}: {statement}", output.aside.green("fix"), name));
             }
             match service.database.fix(statements).await {
                 Ok(()) => fixed += 1,

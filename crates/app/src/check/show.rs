@@ -12,7 +12,8 @@ use unicode_width::UnicodeWidthStr;
 pub(super) fn text(sections: &[Section], paint: Paint) -> String {
     let mut out = String::new();
     for section in sections {
-        let name = paint.bold(section.service.as_str());
+        let name = section.service.as_ref().map_or("this machine", |s| s.as_str());
+        let name = paint.bold(name);
         let _ = writeln!(out, "{name}  {}", paint.dim(&section.address));
         let width = section.findings.iter().map(|f| f.subject.width()).max().unwrap_or(0).min(36);
         for finding in &section.findings {
@@ -84,12 +85,15 @@ pub(super) fn json(problems: &[Value], sections: &[Section]) -> String {
     };
     let services: Vec<_> = sections
         .iter()
-        .map(|s| {
+        .filter_map(|s| {
             let findings: Vec<_> = s.findings.iter().map(finding).collect();
-            json!({"name": s.service.as_str(), "database": s.address, "findings": findings})
+            let name = s.service.as_ref()?.as_str();
+            Some(json!({"name": name, "database": s.address, "findings": findings}))
         })
         .collect();
-    json!({ "problems": problems, "services": services }).to_string()
+    let here = sections.iter().filter(|s| s.service.is_none()).flat_map(|s| &s.findings);
+    let here: Vec<_> = here.map(finding).collect();
+    json!({ "problems": problems, "machine": here, "services": services }).to_string()
 }
 
 #[cfg(test)]
@@ -102,7 +106,7 @@ mod tests {
             .with_fix(true, vec!["ALTER TABLE orders ADD PRIMARY KEY (id)".into()]);
         let good = Finding::new(Severity::Good, "wal_level", "is logical", "");
         let sections = [Section {
-            service: "shop".parse().unwrap(),
+            service: Some("shop".parse().unwrap()),
             address: "postgres://h/shop".into(),
             findings: vec![good, bad],
         }];

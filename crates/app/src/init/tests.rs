@@ -7,7 +7,7 @@ fn table(name: &str, columns: &[(&str, bool)]) -> Table {
         .iter()
         .map(|(name, key)| TableColumn { name: name.to_string(), native: "text".into(), key: *key })
         .collect();
-    Table { name: name.into(), columns, rows_estimate: 1234 }
+    Table { name: name.into(), columns, rows_estimate: Some(1234), left_out: None }
 }
 
 fn loads(text: &str) -> Loaded {
@@ -33,11 +33,13 @@ fn a_file_from_databases_is_a_good_file_whatever_the_names_are() {
             table("\"Odd.Schema\".\"Grüße 🎉\"", &[("a b", true)]),
             table("public.no_key", &[("line\nbreak", false)]),
         ],
+        left_out: Vec::new(),
     };
     let to = Found {
         service: "crm".into(),
         address: address("sqlite:crm.db", "crm"),
         tables: vec![table("customers_copy", &[("id", true)])],
+        left_out: Vec::new(),
     };
     let text = text(&from, Some(&to));
     assert!(!text.contains("geheim"), "{text}");
@@ -56,7 +58,7 @@ fn a_file_from_databases_is_a_good_file_whatever_the_names_are() {
 fn without_a_subscriber_the_file_shows_how_one_is_written() {
     let tables = vec![table("t", &[("id", true)])];
     let address = address("sqlite:a.db", "a");
-    let text = text(&Found { service: "a".into(), address, tables }, None);
+    let text = text(&Found { service: "a".into(), address, tables, left_out: Vec::new() }, None);
     assert_eq!(loads(&text).plan.routes.len(), 0);
     assert!(text.contains("# [service.subscriber.subscribe.\"a.t\"]"), "{text}");
 }

@@ -105,6 +105,12 @@ impl fmt::Display for Line {
     }
 }
 
+/// Why a certificate was refused, when that is what failed.
+pub(super) fn distrusted(error: &io::Error) -> Option<&Error> {
+    let inner = error.get_ref()?.downcast_ref::<Error>()?;
+    matches!(inner, Error::InvalidCertificate(_)).then_some(inner)
+}
+
 /// Knows one certificate by its digest; its name and its roots do not matter.
 #[derive(Debug)]
 struct Known {

@@ -1,6 +1,7 @@
 //! Where a running instance answers, and whom it lets in.
 
 use crate::config::Plan;
+use crate::ground::unusable;
 use crate::instance::{Instance, Note};
 use crate::report::Failure;
 use rowcast_engine::Board;
@@ -115,10 +116,4 @@ impl fmt::Display for Door {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.address)
     }
-}
-
-fn unusable(plan: &Plan, error: &std::io::Error) -> Failure {
-    let help = "another `rowcast run` may use it; choose another one under `[server] listen`, or \
-                port 0 for any free one";
-    Failure::usage(format!("{} cannot be listened on", plan.listen), help).because(error)
 }

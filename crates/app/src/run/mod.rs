@@ -7,10 +7,12 @@ mod progress;
 
 use door::{Door, Keys};
 pub(crate) use lock::DataLock;
+use lock::LockError;
 pub(crate) use map::Map;
 
 use crate::cli;
 use crate::config::{self, Loaded, Plan, Weight, count, nearest};
+use crate::ground;
 use crate::output::Output;
 use crate::report::{Exit, Failure};
 use indicatif::MultiProgress;
@@ -39,7 +41,13 @@ pub(crate) async fn run(
     let Loaded { plan, .. } = loaded;
     check_resnapshot(&plan, &args.resnapshot)?;
     let mut signals = Signals::new()?;
-    let lock = DataLock::take(&plan.data).map_err(Failure::from)?;
+    let lock = match DataLock::take(&plan.data) {
+        Err(held @ LockError::Held { .. }) => return Err(held.into()),
+        taken => {
+            stand(&plan, output)?;
+            taken.map_err(Failure::from)?
+        }
+    };
     registry_is_there(&plan)?;
     tell_unnamed(&plan);
     let log = open_log(&plan)?;
@@ -73,6 +81,18 @@ pub(crate) async fn run(
     };
     log.close().await;
     ended
+}
+
+/// Refuses a machine that lacks something, and says all of it.
+fn stand(plan: &Plan, output: Output) -> Result<(), Failure> {
+    let mut lacking = ground::look(plan).into_iter().filter_map(Result::err).peekable();
+    while let Some(failure) = lacking.next() {
+        if lacking.peek().is_none() {
+            return Err(failure);
+        }
+        output.failure(&failure);
+    }
+    Ok(())
 }
 
 /// Everything that runs side by side.

@@ -1,11 +1,10 @@
 //! How the initial copy goes and what becomes of routes: bars where a person looks, lines where
 //! not.
 
-use crate::time::{grouped, rough};
+use crate::time::{counted, grouped, rough};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rowcast_engine::{Board, RouteStatus, ServiceStatus, SnapshotStatus, Status};
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +68,7 @@ impl Way {
 
 impl Progress {
     fn new(bars: MultiProgress) -> Self {
-        let on_terminal = std::io::stderr().is_terminal();
+        let on_terminal = !bars.is_hidden();
         Self { bars, on_terminal, copies: HashMap::new(), states: HashMap::new() }
     }
 
@@ -197,7 +196,7 @@ fn read_so_far(service: &ServiceStatus) -> String {
         return String::new();
     }
     let rows: u64 = service.snapshots.iter().map(|s| s.rows).sum();
-    format!("{} rows read", grouped(rows))
+    format!("{} read", counted(rows, "row"))
 }
 
 /// A route on its way to whole copies: how far those are that are being built, which its checkpoint
@@ -218,7 +217,9 @@ fn applying(route: &RouteStatus, name: &str, status: &Status) -> Option<Way> {
 
 fn applied_since(route: &RouteStatus, from: u64) -> String {
     match (route.state, route.checkpoint) {
-        ("live", Some(at)) => format!("{} events applied", grouped(at.saturating_sub(from))),
+        ("live", Some(at)) => {
+            format!("{} applied", counted(at.saturating_sub(from), "event"))
+        }
         _ => String::new(),
     }
 }
@@ -226,7 +227,7 @@ fn applied_since(route: &RouteStatus, from: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rowcast_engine::{BuildStatus, LogStatus};
+    use rowcast_engine::{BuildStatus, Latency, LogStatus};
 
     fn status(state: &'static str, checkpoint: u64, built: Option<u64>) -> Status {
         let build = |at| BuildStatus {
@@ -244,6 +245,8 @@ mod tests {
             warning: None,
             snapshots: Vec::new(),
             captured_events: 0,
+            errors: 0,
+            reconnects: 0,
             error: None,
             trouble: None,
         };
@@ -255,6 +258,9 @@ mod tests {
             lag_events: None,
             lag_ms: None,
             applied_events: 0,
+            errors: 0,
+            reconnects: 0,
+            latency: Latency::default(),
             parked: None,
             lanes: 1,
             whole: true,

@@ -2,7 +2,7 @@
 
 use crate::paint::Paint;
 use crate::report::Failure;
-use crate::time::{grouped, rough};
+use crate::time::{counted, grouped, rough};
 use rowcast_core::RouteId;
 use rowcast_engine::{CopyReport, Difference, Kind, Verified};
 use serde_json::{Map, Value as Json, json};
@@ -24,10 +24,10 @@ pub(crate) fn text(verified: &Verified, values: bool, paint: Paint) -> String {
         let name = format!("{}.{} → {}", verified.route.from, copy.entity, copy.into);
         let _ = writeln!(
             out,
-            "{} {}: {} rows at {}, {} ({})",
+            "{} {}: {} at {}, {} ({})",
             paint.dim(&verified.route.to_string()),
             paint.bold(&name),
-            grouped(copy.rows),
+            counted(copy.rows, "row"),
             verified.point,
             verdict(copy, paint),
             rough(Duration::from_secs_f64(copy.seconds)),

@@ -3,14 +3,18 @@
 mod publication;
 
 use crate::connect::Address;
+use crate::need::{self, Need};
 use crate::source::catalog::{self, Table, Which};
+use crate::source::needs;
 use crate::source::prepare::{VERSION_MIN, place};
 use crate::source::publication::slot_name;
 use crate::source::shape;
 use crate::source::slot::Slot;
 use crate::source::wire::{Purpose, Wire, WireError};
 use publication::Good;
-use rowcast_core::{Finding, Publish, Schema, Severity, SourceSpec, quote, quote_path};
+use rowcast_core::{
+    Finding, Publish, Schema, ServiceName, Severity, SourceSpec, quote, quote_path,
+};
 use std::error::Error;
 
 /// Everything that capture needs, looked at.
@@ -28,6 +32,9 @@ pub(crate) async fn source(address: &Address, spec: &SourceSpec) -> Vec<Finding>
 }
 
 fn unreachable(address: &Address, error: &WireError) -> Finding {
+    if error.is_pooled() {
+        return need::pooler(address.to_string()).finding();
+    }
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(e) = cause {
@@ -58,8 +65,10 @@ async fn look(
             findings.push(unreachable(address, &e));
         }
     }
+    findings.extend(needs::writes(wire, address).await?.map(Need::finding));
     let mut good = Vec::new();
     let places: Vec<_> = spec.entities.iter().filter_map(|e| place(e).ok()).collect();
+    findings.extend(needs::schemas(wire, &places).await?.into_iter().map(Need::finding));
     let found = catalog::tables(wire, Which::Named(&places)).await?;
     for publish in &spec.entities {
         table(publish, &user, &found, findings, &mut good);
@@ -106,7 +115,7 @@ async fn server(
     let wanted = i64::from(slot.is_none()) + 1;
     findings.push(room("max_replication_slots", number(4), wanted));
     findings.push(room("max_wal_senders", number(5), 2));
-    findings.push(slot_limit(&text(6)));
+    findings.push(slot_limit(&text(6), &spec.service));
     let name = slot_name(&spec.service);
     if let Some((what, help)) = slot.as_ref().and_then(|s| s.elsewhere(&name)) {
         findings.push(Finding::new(Severity::Error, &name, sentence(&what), sentence(help)));
@@ -135,12 +144,12 @@ fn sentence(text: &str) -> String {
 }
 
 /// While Rowcast is down nothing of ours can watch what the slot keeps; the server can.
-fn slot_limit(limit: &str) -> Finding {
+fn slot_limit(limit: &str, service: &ServiceName) -> Finding {
     const SETTING: &str = "max_slot_wal_keep_size";
     if limit != "-1" {
         let message = format!(
-            "The server gives a slot up when it holds back more than {limit}; copies are built again \
-             then."
+            "The server gives a slot up when it holds back more than {limit}. Capture stops then, until \
+             `rowcast run --resnapshot {service}` reads everything again."
         );
         return Finding::new(Severity::Good, SETTING, message, "");
     }
@@ -150,7 +159,7 @@ fn slot_limit(limit: &str) -> Finding {
         "While Rowcast is down the server keeps its log for it without any limit, until the disk is \
          full.",
         "Let a superuser set a limit: less than the disk has free, more than an outage you want to \
-         get over without building copies again.",
+         get over. Beyond it capture stops until `rowcast run --resnapshot` reads everything again.",
     )
     .with_fix(
         false,
@@ -257,57 +266,30 @@ fn table<'a>(
         Ok(shape) => shape,
         Err(unfit) => {
             let message = format!("{}.", unfit.what);
-            let mut finding = Finding::new(
-                Severity::Error,
-                &publish.table,
-                message,
-                format!("Remedy: {}.", unfit.help),
-            );
+            let mut finding =
+                Finding::new(Severity::Error, &publish.table, message, sentence(&unfit.help));
             finding.fix = unfit.fix;
-            return findings.push(finding);
+            findings.push(finding);
+            findings.extend(needs::reading(table, publish, None, user).map(Need::finding));
+            return;
         }
     };
-    if let Some(finding) = unreadable(publish, user, table, &shape.schema) {
-        return findings.push(finding);
-    }
-    if table.hides_rows {
-        say(
-            Severity::Error,
-            &publish.table,
-            "A row-level policy hides rows from the role, so the first copy would have holes."
-                .into(),
-            "Let a superuser run: ALTER ROLE the_role BYPASSRLS, or connect as the table's owner.",
-        );
-        return;
+    let unread = needs::reading(table, publish, Some(&shape.schema), user);
+    if let Some(need) = unread {
+        findings.push(need.finding());
+        // Who owns it is worth saying in the same round.
+        return good.push(Good { publish, table: table.clone(), shape });
     }
     if table.has_children {
-        say(
+        findings.push(Finding::new(
             Severity::Warning,
             &publish.table,
-            "Other tables inherit from it; their rows are not part of the entity.".into(),
+            "Other tables inherit from it; their rows are not part of the entity.",
             "Publish them as entities of their own if they matter.",
-        );
+        ));
     }
     findings.extend(leaves(publish, table, &shape.schema));
     good.push(Good { publish, table: table.clone(), shape });
-}
-
-/// What the role lacks to read the published fields. A right to those columns is enough.
-fn unreadable(publish: &Publish, user: &str, table: &Table, schema: &Schema) -> Option<Finding> {
-    let may = |name: &str| table.column(name).is_some_and(|c| c.may_select);
-    if table.may_select || schema.columns.iter().all(|c| may(&c.name)) {
-        return None;
-    }
-    let fields: Vec<_> = schema.columns.iter().map(|c| quote(&c.name)).collect();
-    let columns = match publish.fields {
-        Some(_) => format!(" ({})", fields.join(", ")),
-        None => String::new(),
-    };
-    let grant = format!("GRANT SELECT{columns} ON {} TO {}", table.sql(), quote(user));
-    let what = "The role may not read the published fields, so they cannot be copied at first.";
-    let help = "Let the table's owner run the statement.";
-    let finding = Finding::new(Severity::Error, &publish.table, what, help);
-    Some(finding.with_fix(false, vec![grant]))
 }
 
 /// What leaves, what of it masked, and what does not leave because of that.

@@ -7,7 +7,7 @@ mod tls;
 
 pub(crate) use address::Address;
 pub use address::AddressError;
-pub(crate) use fault::{Fault, by_state as fault_of_state, fault};
+pub(crate) use fault::{Fault, by_state as fault_of_state, fault, is_pooled};
 
 use std::future::Future;
 use std::ops::Deref;

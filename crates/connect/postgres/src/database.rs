@@ -3,6 +3,7 @@
 use crate::check;
 use crate::connect::{Address, AddressError, Fault};
 use crate::enums;
+use crate::making;
 use crate::sink::{self, PostgresCopies, PostgresSink};
 use crate::source::catalog::{Which, tables};
 use crate::source::prepare::place;
@@ -26,6 +27,16 @@ pub struct PostgresDatabase {
     /// A session for what is asked again and again; made when it is first needed.
     asking: Arc<Mutex<Option<Wire>>>,
 }
+
+/// What looks like a table and cannot be published.
+const LEFT_OUT: &str = "SELECT n.nspname, c.relname, CASE c.relkind WHEN 'v' THEN 'a view' \
+    WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table' ELSE 'an unlogged table' END \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE (c.relkind IN ('v', 'm', 'f') OR c.relkind IN ('r', 'p') AND c.relpersistence = 'u') \
+      AND NOT c.relispartition AND n.nspname NOT IN ('rowcast', 'information_schema') \
+      AND n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_depend d \
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+    ORDER BY n.nspname, c.relname";
 
 /// For a question without an answer.
 const SERVER_HELP: &str =
@@ -86,10 +97,18 @@ impl Database for PostgresDatabase {
             Table {
                 name: written(&t.schema, &t.name),
                 columns: t.columns.iter().map(column).collect(),
-                rows_estimate: t.rows_estimate.unwrap_or(0),
+                rows_estimate: t.rows_estimate,
+                left_out: None,
             }
         };
-        Ok(found.iter().map(table).collect())
+        let mut all: Vec<_> = found.iter().map(table).collect();
+        let rows = wire.query(LEFT_OUT).await.map_err(|e| self.refused("its views", e))?;
+        all.extend(rows.into_iter().filter_map(|row| {
+            let [schema, name, why]: [Option<String>; 3] = row.try_into().ok()?;
+            let name = written(&schema?, &name?);
+            Some(Table { name, columns: Vec::new(), rows_estimate: None, left_out: why })
+        }));
+        Ok(all)
     }
 
     async fn check_source(&self, spec: &SourceSpec) -> Vec<Finding> {
@@ -115,7 +134,15 @@ impl Database for PostgresDatabase {
             let texts: Option<Vec<String>> = row.into_iter().collect();
             texts?.try_into().ok()
         });
-        Ok(Offer { schemas, listed: enums::read(texts) })
+        let mut listed = enums::read(texts);
+        let rows = wire.query(&making::sql(&types)).await;
+        let rows = rows.map_err(|e| self.refused("how its types are made", e))?;
+        let texts = rows.into_iter().filter_map(|row| {
+            let texts: Option<Vec<String>> = row.into_iter().collect();
+            texts?.try_into().ok()
+        });
+        making::add(&mut listed, texts);
+        Ok(Offer { schemas, listed })
     }
 
     async fn check_sink(

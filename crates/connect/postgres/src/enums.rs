@@ -25,7 +25,7 @@ pub(crate) fn read(rows: impl Iterator<Item = [String; 3]>) -> Vec<Listed> {
     for [native, name, value] in rows {
         match found.iter_mut().find(|l| l.native == native) {
             Some(listed) => listed.values.push(value),
-            None => found.push(Listed { native, name, values: vec![value] }),
+            None => found.push(Listed { native, name, values: vec![value], create: Vec::new() }),
         }
     }
     found
@@ -76,15 +76,6 @@ pub(crate) fn lacking(subject: &str, source: &Listed, copy: &Listed) -> Option<F
     Some(Finding::new(Severity::Warning, subject, message, help).with_fix(true, statements))
 }
 
-/// The statement that makes a column's type as it is at the source; `None` when it takes more than a
-/// list of values.
-pub(crate) fn create(native: &str, listed: &[Listed]) -> Option<String> {
-    let of = listed.iter().find(|l| l.native == native)?;
-    let plain = of.native == of.name || of.native == format!("{}[]", of.name);
-    let values: Vec<_> = of.values.iter().map(|v| literal(v)).collect();
-    plain.then(|| format!("CREATE TYPE {} AS ENUM ({})", of.name, values.join(", ")))
-}
-
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -95,7 +86,7 @@ mod tests {
 
     fn listed(values: &[&str]) -> Listed {
         let values = values.iter().map(|v| v.to_string()).collect();
-        Listed { native: "mood".into(), name: "mood".into(), values }
+        Listed { native: "mood".into(), name: "mood".into(), values, create: Vec::new() }
     }
 
     #[test]
@@ -114,15 +105,5 @@ mod tests {
             renamed.fix.unwrap().statements,
             ["ALTER TYPE mood RENAME VALUE 'old' TO 'new'"]
         );
-    }
-
-    #[test]
-    fn only_what_is_a_list_of_values_is_made_by_one_statement() {
-        let mut array = listed(&["a"]);
-        array.native = "mood[]".into();
-        let domain = Listed { native: "d".into(), ..array.clone() };
-        let known = [array, domain];
-        assert_eq!(create("mood[]", &known).unwrap(), "CREATE TYPE mood AS ENUM ('a')");
-        assert_eq!((create("d", &known), create("integer", &known)), (None, None));
     }
 }

@@ -6,6 +6,8 @@ mod connect;
 mod console;
 mod database;
 mod enums;
+mod making;
+mod need;
 mod sink;
 mod source;
 

@@ -18,6 +18,7 @@ mod lanes;
 mod lost;
 mod member;
 mod merge;
+mod needs;
 mod parked;
 mod pipe;
 mod spare;
@@ -34,7 +35,7 @@ mod write;
 pub(crate) use check::check;
 pub(crate) use view::PostgresCopies;
 
-use crate::connect::{Address, AddressError};
+use crate::connect::{Address, AddressError, Session};
 use apply::Live;
 use async_trait::async_trait;
 use checkpoint::Place;
@@ -45,6 +46,7 @@ use rowcast_core::{
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use watch::Watch;
 
 /// Settings of the session that writes, on top of the pinned ones. Joins of a set with its table have
@@ -74,6 +76,8 @@ pub struct PostgresSink {
     /// How many lanes it has claimed.
     claimed: u16,
     live: Option<Live>,
+    /// The server was asked whether our sessions are our own.
+    asked: AtomicBool,
     /// Tables that refused `COPY`; outlives sessions.
     no_copy: HashSet<String>,
     /// Looks after calls that take long.
@@ -103,6 +107,7 @@ impl PostgresSink {
             },
             claimed: 0,
             live: None,
+            asked: AtomicBool::new(false),
             no_copy: HashSet::new(),
         }
     }
@@ -122,6 +127,7 @@ impl PostgresSink {
         let name = format!("rowcast {}", self.who.route);
         let session = self.address.connect(&name, &settings).await;
         let session = session.map_err(|e| self.who.connect(e))?;
+        self.ask(&session).await?;
         let followed = self.watch.follow(&session).await;
         followed.map_err(|e| self.who.statement("looking at our own session", e))?;
         let route = self.who.route.clone();
@@ -146,6 +152,23 @@ impl PostgresSink {
         let mut live = Live::new(session, place, checkpoint, self.who.clone());
         live.beside(builds);
         Ok((if hold { live.held() } else { live }, checkpoint))
+    }
+
+    /// Refuses a server that would refuse us later, in words of its own.
+    async fn ask(&self, session: &Session) -> Result<(), SinkError> {
+        let refused = |e| self.who.statement("asking the server what it is", e);
+        let need = if self.asked.load(Ordering::Relaxed) || self.track != Track::Main {
+            needs::writes(session, &self.address).await
+        } else {
+            needs::of_server(session, &self.address).await
+        };
+        match need.map_err(refused)? {
+            Some(need) => Err(needs::refused(need, &self.who)),
+            None => {
+                self.asked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 }
 

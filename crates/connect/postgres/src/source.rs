@@ -14,6 +14,7 @@ mod flow;
 mod hidden;
 mod kinds;
 mod leaves;
+pub(crate) mod needs;
 mod pgoutput;
 pub(crate) mod prepare;
 pub(crate) mod publication;

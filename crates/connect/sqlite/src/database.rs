@@ -101,6 +101,7 @@ impl Database for SqliteDatabase {
                     tables.push(shown(c, &table)?);
                 }
             }
+            tables.extend(left_out(c)?);
             Ok(tables)
         })
         .await
@@ -197,8 +198,27 @@ fn shown(c: &Connection, table: &Table) -> Result<rowcast_core::Table, Error> {
     Ok(rowcast_core::Table {
         name: if name.chars().all(plain) { name.clone() } else { quote(name) },
         columns: table.columns.iter().map(column).collect(),
-        rows_estimate: table.rows_estimate(c)?,
+        rows_estimate: Some(table.rows_estimate(c)?),
+        left_out: None,
     })
+}
+
+/// Views and virtual tables, which have no rows of their own.
+fn left_out(c: &Connection) -> Result<Vec<rowcast_core::Table>, Error> {
+    let sql = "SELECT name, type FROM sqlite_schema WHERE type = 'view' \
+               OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%' ORDER BY name";
+    let mut ask = c.prepare(sql)?;
+    let found = ask.query_map([], |row| {
+        let kind: String = row.get(1)?;
+        let why = if kind == "view" { "a view" } else { "a virtual table" };
+        Ok(rowcast_core::Table {
+            name: row.get(0)?,
+            columns: Vec::new(),
+            rows_estimate: None,
+            left_out: Some(why.into()),
+        })
+    })?;
+    found.collect()
 }
 
 #[cfg(test)]

@@ -72,11 +72,34 @@ pub(crate) fn meaning(error: &Error) -> Meaning {
     }
 }
 
+/// SQLite has no words for the ways in which a disk fails.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} (SQLite's code {code})")]
+struct Disk {
+    what: &'static str,
+    code: i32,
+}
+
+fn told(error: Error) -> BoxError {
+    let Error::SqliteFailure(failure, _) = &error else { return error.into() };
+    let code = failure.extended_code;
+    let what = match failure.code {
+        ErrorCode::DiskFull => "the disk is full",
+        // It begins with room for the file that its readers and writers share.
+        ErrorCode::SystemIoFailure if code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+            "a file beside it cannot grow, most likely because the disk is full"
+        }
+        ErrorCode::SystemIoFailure => "the disk fails or is full",
+        _ => return error.into(),
+    };
+    Disk { what, code }.into()
+}
+
 /// An error at a source, said in the seam's words. Constraint messages name columns, never values.
 pub(crate) fn source_error(service: &ServiceName, doing: &str, error: Error) -> SourceError {
     let service = service.clone();
     match meaning(&error) {
-        Meaning::Outage => SourceError::Unreachable { service, source: error.into() },
+        Meaning::Outage => SourceError::Unreachable { service, source: told(error) },
         Meaning::Setup | Meaning::Constraint | Meaning::Statement => SourceError::Setup {
             service,
             what: format!("{doing} failed"),
@@ -91,9 +114,10 @@ pub(crate) fn source_error(service: &ServiceName, doing: &str, error: Error) -> 
 /// An error at a sink that concerns no single row.
 pub(crate) fn sink_error(service: &ServiceName, doing: &str, error: Error) -> SinkError {
     let service = service.clone();
-    let source: BoxError = error.into();
-    match source.downcast_ref::<Error>().map(meaning) {
-        Some(Meaning::Outage) => SinkError::Unreachable { service, source },
+    let meant = meaning(&error);
+    let source = told(error);
+    match meant {
+        Meaning::Outage => SinkError::Unreachable { service, source },
         _ => SinkError::Setup {
             service,
             what: format!("{doing} failed"),
@@ -108,6 +132,19 @@ pub(crate) fn sink_error(service: &ServiceName, doing: &str, error: Error) -> Si
 mod tests {
     use super::*;
     use rusqlite::ffi;
+
+    #[test]
+    fn a_full_disk_is_said_in_words() {
+        for (code, said) in [
+            (ffi::SQLITE_FULL, "the disk is full (SQLite's code 13)"),
+            (4874, "most likely because the disk is full (SQLite's code 4874)"),
+            (ffi::SQLITE_IOERR_FSYNC, "the disk fails or is full"),
+        ] {
+            let error = Error::SqliteFailure(ffi::Error::new(code), None);
+            let told = told(error).to_string();
+            assert!(told.contains(said), "{told}");
+        }
+    }
 
     #[test]
     fn what_surrounds_a_row_is_never_the_rows_fault() {

@@ -78,6 +78,7 @@ impl Track<'_> {
             }
         }
         if commit {
+            self.arrived(batches);
             self.publish();
         }
         Ok(Part::Applied)
@@ -139,6 +140,23 @@ impl Track<'_> {
         self.deliver.state.send_if_modified(|s| {
             s.applied_events += changes;
             main && s.applied.replace(at) != Some(at)
+        });
+    }
+
+    /// Notes how long it took until what readers see now could be seen.
+    fn arrived(&self, batches: &[Stored]) {
+        if self.changes == 0 || self.starts.is_some() {
+            return;
+        }
+        tracing::trace!(
+            "route {}: {} changes are visible up to offset {}",
+            self.deliver.route,
+            self.changes,
+            self.at
+        );
+        self.deliver.state.send_if_modified(|s| {
+            s.latency.arrived(batches, s.applied.unwrap_or(self.stored), self.at);
+            false
         });
     }
 

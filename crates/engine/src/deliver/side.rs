@@ -11,8 +11,9 @@ use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Checkpoint, Chunk, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
-    Shape, ShapeUse, Sink, SinkError, SinkSpec, Stored, Tail, Track as Which,
+    ByteSize, Checkpoint, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection,
+    RouteId, Rows, Shape, ShapeUse, Sink, SinkError, SinkSpec, Stored, Tail, Track as Which,
+    Waiting, listed,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -323,7 +324,7 @@ impl<'a> Building<'a> {
         tracing::info!(
             "route {}: {} joined at offset {next}",
             self.deliver.route,
-            self.builds.iter().map(|b| b.member.into.as_str()).collect::<Vec<_>>().join(", ")
+            listed(&self.builds.iter().map(|b| b.member.into.as_str()).collect::<Vec<_>>())
         );
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! A route's state, as others may see it.
 
+use crate::latency::Latency;
 use crate::pace::{Condition, HasCondition};
 use rowcast_core::{Offset, Waiting};
 
@@ -13,6 +14,8 @@ pub(crate) struct RouteState {
     pub(crate) applied_events: u64,
     /// What the target makes it wait for.
     pub(crate) waiting: Waiting,
+    /// From the publisher's commits to ours.
+    pub(crate) latency: Latency,
 }
 
 impl HasCondition for RouteState {

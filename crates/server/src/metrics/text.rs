@@ -9,6 +9,8 @@ pub(super) enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts by size: `_bucket`, `_sum`, `_count`.
+    Histogram,
 }
 
 /// Metrics on their way out. Samples follow their family.
@@ -21,6 +23,7 @@ impl Text {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }

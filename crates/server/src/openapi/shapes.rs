@@ -36,6 +36,10 @@ pub(crate) struct ServiceStatus {
     snapshots: Vec<SnapshotStatus>,
     /// Events made durable since the process began.
     captured_events: u64,
+    /// Errors since the process began, each try counted.
+    errors: u64,
+    /// Times since then that capture went on after an error.
+    reconnects: u64,
     /// Why it waits, on one line.
     #[schema(required)]
     error: Option<String>,
@@ -102,6 +106,10 @@ pub(crate) struct RouteStatus {
     lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
     applied_events: u64,
+    /// Errors since the process began, each try counted.
+    errors: u64,
+    /// Times since then that the route went on after an error.
+    reconnects: u64,
     /// Parked keys; unknown before the target was reached once, because it holds them.
     #[schema(required)]
     parked: Option<u64>,

@@ -5,7 +5,7 @@ use crate::private;
 use crate::registry::words;
 use async_trait::async_trait;
 use rowcast_core::{
-    Catalog, Edit, Entry, Pause, Registry, RegistryError, RouteId, Subscription, Version,
+    BoxError, Catalog, Edit, Entry, Pause, Registry, RegistryError, RouteId, Subscription, Version,
 };
 use rusqlite::{Connection, Error, ErrorCode, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
@@ -257,8 +257,34 @@ fn store(t: &Transaction<'_>, version: Version, catalog: &Catalog) -> Result<(),
 fn failed(path: &Path, error: Error) -> RegistryError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, error),
-        _ => RegistryError::Unusable { place: path.display().to_string(), source: Box::new(error) },
+        _ => RegistryError::Unusable { place: path.display().to_string(), source: told(error) },
     }
+}
+
+/// SQLite has no words for the ways in which a disk fails.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} (SQLite's code {code})")]
+struct Disk {
+    what: &'static str,
+    code: i32,
+}
+
+fn told(error: Error) -> BoxError {
+    let Error::SqliteFailure(failure, _) = &error else { return error.into() };
+    let code = failure.extended_code;
+    let what = match failure.code {
+        ErrorCode::DiskFull => "the disk is full",
+        // It begins with room for the file that its readers and writers share.
+        ErrorCode::SystemIoFailure if code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+            "a file beside it cannot grow, most likely because the disk is full"
+        }
+        ErrorCode::SystemIoFailure if code == rusqlite::ffi::SQLITE_IOERR_WRITE => {
+            "it cannot be written: the disk fails or is full"
+        }
+        ErrorCode::SystemIoFailure => "the disk fails or is full",
+        _ => return error.into(),
+    };
+    Disk { what, code }.into()
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> RegistryError {

@@ -1,6 +1,7 @@
 //! What an error of a server means for us. An outage must never look like bad data, nor bad data like
 //! an outage: the first would set a row aside for nothing, the second would wait for ever.
 
+use crate::need::is_pooler;
 use std::error::Error as _;
 use std::io;
 
@@ -21,12 +22,18 @@ pub(crate) enum Fault {
 /// Tells the kind of trouble by SQLSTATE.
 pub(crate) fn fault(error: &tokio_postgres::Error) -> Fault {
     match error.code() {
+        Some(_) if is_pooled(error) => Fault::Setup,
         Some(code) => by_state(code.code()),
         None if is_certificate(error) => Fault::Setup,
         // tokio-postgres tells a missing or wrong-typed password by message only.
         None if error.to_string().starts_with("authentication error") => Fault::Setup,
         None => Fault::Outage,
     }
+}
+
+/// Whether a pooler answered, and not the server itself.
+pub(crate) fn is_pooled(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|e| is_pooler(e.code().code(), e.message()))
 }
 
 fn is_certificate(error: &tokio_postgres::Error) -> bool {

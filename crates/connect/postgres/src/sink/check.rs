@@ -5,9 +5,11 @@ use super::errors::Who;
 use super::fit::{self, Misfit};
 use super::held::{self, Fate};
 use super::lost;
+use super::needs;
 use super::table::{Table, TableName};
 use crate::connect::{Address, Session};
 use crate::enums;
+use crate::need::{self, Need};
 use rowcast_core::{
     Computed, Diagnose, Finding, Generated, Listed, Severity, Shape, SinkSpec, quote,
 };
@@ -35,6 +37,21 @@ pub(crate) async fn check(
         }
     };
     let mut findings = vec![good(address.to_string(), "can be reached")];
+    match needs::of_server(&session, address).await {
+        Ok(None) => {}
+        Ok(Some(need)) => {
+            let pooled = need == need::pooler(address.to_string());
+            findings.push(need.finding());
+            if pooled {
+                return findings;
+            }
+        }
+        Err(error) => findings.push(unanswered(&address.to_string(), &error)),
+    }
+    match schemas(&session, shapes).await {
+        Ok(closed) => findings.extend(closed),
+        Err(error) => findings.push(unanswered("the copies' schemas", &error)),
+    }
     match checkpoint(&session, spec).await {
         Ok(found) => findings.push(found),
         Err(error) => findings.push(unanswered("rowcast.checkpoint", &error)),
@@ -77,6 +94,19 @@ fn rebuilt(into: &str, why: &str) -> Finding {
         "is not the table that took this copy's rows ({why}): `rowcast run` will rebuild it from the log"
     );
     Finding::new(Severity::Warning, into, message, "nothing, unless its table is to come back")
+}
+
+/// Schemas that the role may not use, each once.
+async fn schemas(
+    session: &Session,
+    shapes: &[Arc<Shape>],
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for name in shapes.iter().filter_map(|s| TableName::read(&s.into).ok()) {
+        let found = needs::of_schema(session, &name).await?.map(Need::finding);
+        findings.extend(found.filter(|f| !findings.contains(f)));
+    }
+    Ok(findings)
 }
 
 fn causes(mut cause: &(dyn std::error::Error + 'static)) -> String {
@@ -304,14 +334,6 @@ async fn missing(
     listed: &[Listed],
 ) -> Result<Vec<Finding>, tokio_postgres::Error> {
     let (subject, statement) = (name.sql(), fit::create(shape, name));
-    if !shape.create {
-        let found = bad(
-            &subject,
-            "is missing, and `create = false` keeps Rowcast from making it",
-            "make it",
-        );
-        return Ok(vec![found.with_fix(true, vec![statement])]);
-    }
     let mut there = Vec::new();
     let mut lacking: Vec<String> = Vec::new();
     for column in &shape.columns {
@@ -324,39 +346,68 @@ async fn missing(
             None => lacking.push(native),
         }
     }
+    let mut findings = Vec::new();
     if !lacking.is_empty() {
-        return Ok(vec![untyped(&subject, &lacking, listed)]);
+        findings.push(untyped(session, &subject, &lacking, listed).await?);
     }
-    let mut findings = lacking_values(session, &subject, &there, listed).await?;
+    findings.extend(lacking_values(session, &subject, &there, listed).await?);
+    if !shape.create {
+        let found = bad(
+            &subject,
+            "is missing, and `create = false` keeps Rowcast from making it",
+            "make it",
+        );
+        findings.push(found.with_fix(lacking.is_empty(), vec![statement]));
+        return Ok(findings);
+    }
     let schema = quote(&name.schema);
     let may = "SELECT CASE WHEN to_regnamespace($1) IS NULL
         THEN has_database_privilege(current_database(), 'CREATE')
         ELSE has_schema_privilege(to_regnamespace($1)::oid, 'CREATE') END";
-    if session.query_one(may, &[&schema]).await?.get(0) {
+    let may = session.query_one(may, &[&schema]).await?.get(0);
+    if may && lacking.is_empty() {
         findings.insert(0, good(&subject, "will be made at the first run"));
         findings.extend(computed(session, shape, name, None).await);
-        return Ok(findings);
+    } else if !may {
+        let found = bad(
+            &subject,
+            "is missing, and Rowcast's user may not make it",
+            "run the statement as somebody who may, then grant SELECT, INSERT, UPDATE and DELETE on it",
+        );
+        findings.push(found.with_fix(false, vec![statement]));
     }
-    let found = bad(
-        &subject,
-        "is missing, and Rowcast's user may not make it",
-        "run the statement as somebody who may, then grant SELECT, INSERT, UPDATE and DELETE on it",
-    );
-    findings.insert(0, found.with_fix(false, vec![statement]));
     Ok(findings)
 }
 
-/// A table that cannot be made because types are not there. What lists its values is made by a
-/// statement that is known.
-fn untyped(subject: &str, lacking: &[String], listed: &[Listed]) -> Finding {
+/// A table that cannot be made because types are not there. Those that the source could say how to
+/// make are made by statements that are known.
+async fn untyped(
+    session: &Session,
+    subject: &str,
+    lacking: &[String],
+    listed: &[Listed],
+) -> Result<Finding, tokio_postgres::Error> {
     let message = format!("cannot be made: type {} is not in this database", lacking.join(", "));
-    let known = lacking.iter().map(|native| enums::create(native, listed));
-    if let Some(mut statements) = known.collect::<Option<Vec<_>>>() {
-        statements.dedup();
-        let help = "make it as it is at the source";
-        return bad(subject, message, help).with_fix(true, statements);
+    let mut statements: Vec<String> = Vec::new();
+    for native in lacking {
+        let Some(of) = listed.iter().find(|l| l.native == *native) else {
+            let help = "make each type as it is at the source, with CREATE TYPE, CREATE DOMAIN or \
+                        CREATE EXTENSION";
+            return Ok(bad(subject, message, help));
+        };
+        for (name, statement) in &of.create {
+            let ask = if statement.starts_with("CREATE SCHEMA") {
+                "SELECT to_regnamespace($1) IS NOT NULL"
+            } else {
+                "SELECT to_regtype($1) IS NOT NULL"
+            };
+            let there = session.query_one(ask, &[name]).await?;
+            if !there.get::<_, bool>(0) && !statements.contains(statement) {
+                statements.push(statement.clone());
+            }
+        }
     }
-    let help = "make each type as it is at the source, with CREATE TYPE, CREATE DOMAIN or \
-                CREATE EXTENSION";
-    bad(subject, message, help)
+    // An extension needs rights that Rowcast's user seldom has.
+    let safe = !statements.iter().any(|s| s.starts_with("CREATE EXTENSION"));
+    Ok(bad(subject, message, "make it as it is at the source").with_fix(safe, statements))
 }

@@ -5,6 +5,7 @@ use super::errors::Who;
 use super::fit::{self, Misfit};
 use super::held::{self, COPY_GONE};
 use super::member;
+use super::needs;
 use super::table::{Table, TableName};
 use super::target::Target;
 use crate::connect::{Fault, Session, fault};
@@ -39,6 +40,10 @@ pub(super) async fn target(
         }
     };
     let shape = &shape;
+    let closed = needs::of_schema(session, &name).await;
+    if let Some(need) = closed.map_err(|e| who.statement("looking at a schema", e))? {
+        return Err(needs::refused(need, who));
+    }
     let mut looks = 0;
     let table = loop {
         looks += 1;

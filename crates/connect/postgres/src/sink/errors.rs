@@ -1,7 +1,8 @@
 //! A server's errors in the words of the sink seam. A value of the user's never gets into a message:
 //! the server's own words, which may hold one, travel as the cause.
 
-use crate::connect::{ConnectError, Fault, fault};
+use crate::connect::{ConnectError, Fault, fault, is_pooled};
+use crate::need::{POOLER, POOLER_HELP};
 use rowcast_core::{BoxError, REFERENCE, RouteId, Row, SinkError, Value};
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -51,6 +52,9 @@ impl Who {
     }
 
     pub(super) fn connect(&self, error: ConnectError) -> SinkError {
+        if matches!(&error, ConnectError::Refused(e) if is_pooled(e)) {
+            return self.setup(POOLER, POOLER_HELP, Some(error.into()));
+        }
         match error.fault() {
             Fault::Outage => self.unreachable(error),
             Fault::Setup | Fault::Schema | Fault::Data => self.setup(
@@ -64,6 +68,9 @@ impl Who {
 
     /// An error of a statement that touches no row of the user's.
     pub(super) fn statement(&self, doing: &str, error: tokio_postgres::Error) -> SinkError {
+        if is_pooled(&error) {
+            return self.setup(POOLER, POOLER_HELP, Some(error.into()));
+        }
         match fault(&error) {
             Fault::Outage => self.unreachable(error),
             Fault::Setup | Fault::Schema | Fault::Data => {
@@ -82,6 +89,9 @@ impl Who {
         key: Option<String>,
         error: tokio_postgres::Error,
     ) -> SinkError {
+        if is_pooled(&error) {
+            return self.setup(POOLER, POOLER_HELP, Some(error.into()));
+        }
         match fault(&error) {
             Fault::Outage => self.unreachable(error),
             Fault::Setup => {

@@ -6,6 +6,7 @@ use super::catalog::{self, Table, Which};
 use super::cursor::{Cursor, news};
 use super::hidden::mark;
 use super::leaves;
+use super::needs;
 use super::publication::{self, Publication, slot_name};
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
@@ -121,6 +122,7 @@ impl Prepare<'_> {
             Ok(found) => found,
             Err(error) => return Err(withdraw::harmful(&mut sql, self.spec, error).await),
         };
+        needs::refuse(self, &mut sql, (&tables, &shapes), start).await?;
         let wanted = self.wanted(&mut sql, &tables, &shapes).await?;
         let (found, published) =
             publication::ensure(&mut sql, &name, &wanted, self.trouble).await?;

@@ -3,6 +3,7 @@
 use super::shape::Unfit;
 use super::wire::WireError;
 use crate::connect::Fault;
+use crate::need::{POOLER, POOLER_HELP};
 use rowcast_core::{Publish, ServiceName, SourceError};
 use std::io;
 
@@ -14,6 +15,10 @@ impl Trouble {
     /// An error of the wire while doing `what`.
     pub(crate) fn wire(&self, what: &str, error: WireError) -> SourceError {
         let service = self.0.clone();
+        if error.is_pooled() {
+            let (what, help) = (POOLER.into(), POOLER_HELP.into());
+            return SourceError::Setup { service, what, help, source: Some(Box::new(error)) };
+        }
         match error.fault() {
             Fault::Outage => SourceError::Unreachable { service, source: Box::new(error) },
             Fault::Setup | Fault::Schema => {

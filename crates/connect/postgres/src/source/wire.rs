@@ -8,6 +8,7 @@ mod login;
 mod socket;
 
 use crate::connect::{ConnectError, Fault, fault_of_state};
+use crate::need::is_pooler;
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
 pub(crate) use login::Purpose;
@@ -68,11 +69,17 @@ impl WireError {
                 Some(rustls::Error::InvalidCertificate(_)) => Fault::Setup,
                 _ => Fault::Outage,
             },
+            Self::Server(_) if self.is_pooled() => Fault::Setup,
             Self::Server(e) => fault_of_state(&e.state),
             Self::Tls(e) => e.fault(),
             Self::Login(_) => Fault::Setup,
             Self::Protocol(_) => Fault::Data,
         }
+    }
+
+    /// A pooler answered, and not the server itself.
+    pub(crate) fn is_pooled(&self) -> bool {
+        matches!(self, Self::Server(e) if is_pooler(&e.state, &e.message))
     }
 
     /// The SQLSTATE, when the server gave one.

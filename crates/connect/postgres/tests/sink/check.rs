@@ -121,6 +121,7 @@ async fn an_enum_that_lacks_values_of_the_source_s_is_warned_of_and_its_statemen
             native: native.into(),
             name: "public.mood".into(),
             values: ["sad", "ok", "its's", "merry"].map(String::from).into(),
+            create: Vec::new(),
         })
         .into();
     // A copy that is there, one that is to be made, and one whose column is text.
@@ -155,6 +156,10 @@ async fn an_enum_that_is_missing_is_made_by_the_statement_that_is_printed() {
             native: native.into(),
             name: "public.mood".into(),
             values: vec!["sad".into(), "ok".into()],
+            create: vec![(
+                "public.mood".into(),
+                "CREATE TYPE public.mood AS ENUM ('sad', 'ok')".into(),
+            )],
         })
         .into();
     let bench = Bench::new("", vec![all_fields("t", "t")]).await;
