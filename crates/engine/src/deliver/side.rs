@@ -11,9 +11,8 @@ use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::throttle::{Builder, LEAST};
 use crate::trouble::Trouble;
 use rowcast_core::{
-    ByteSize, Checkpoint, Chunk, EntityName, Join, LogError, Membership, Offset, Op, Projection,
-    RouteId, Rows, Shape, ShapeUse, Sink, SinkError, SinkSpec, Stored, Tail, Track as Which,
-    Waiting, listed,
+    ByteSize, Checkpoint, Chunk, Join, LogError, Membership, Offset, Op, Projection, RouteId, Rows,
+    Shape, ShapeUse, Sink, SinkError, SinkSpec, Stored, Tail, Track as Which, listed,
 };
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@ mod words;
 use super::checkpoint::{self, Place};
 use super::errors::Who;
 use super::held::{self, COPY_GONE, Wrote};
-use super::merge::{Part, Unmerged, parts};
+use super::merge::{Part, parts};
 use super::parked;
 use super::pipe::{At, Fail, Pipe};
 use super::spare::{Spared, is_own};
