@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const BUILDS_SHOWN: usize = 5;
 /// Longest for the running instance to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A database that was not heard for so long is told of.
+const SILENT_MS: u64 = 30_000;
 /// Clears the terminal and goes to its top.
 const REDRAW: &str = "\x1b[H\x1b[2J";
 
@@ -39,6 +41,8 @@ struct Service {
     snapshots: Vec<Snapshot>,
     #[serde(default)]
     warning: Option<String>,
+    #[serde(default)]
+    heard_ms: u64,
     error: Option<String>,
     trouble: Option<Trouble>,
 }
@@ -161,6 +165,14 @@ impl Status {
             let name = paint.yellow(&format!("{}:", service.name));
             out.push_str(&format!("\n{name} {warning}\n"));
         }
+        for service in self.services.iter().filter(|s| s.is_silent()) {
+            let name = paint.yellow(&format!("{}:", service.name));
+            let since = rough(Duration::from_millis(service.heard_ms));
+            out.push_str(&format!(
+                "\n{name} its database was not heard for {since}: how far its routes are behind is not \
+                 known\n"
+            ));
+        }
         for route in self.routes.iter().filter(|r| r.lanes > 1) {
             let (from, to, lanes) = (&route.from, &route.to, route.lanes);
             out.push_str(&format!(
@@ -226,7 +238,7 @@ impl Status {
                 format!("{} {}", symbol(&r.state), r.state),
                 number(r.checkpoint),
                 r.lag_events.map_or_else(|| "? events".to_string(), |n| counted(n, "event")),
-                r.lag_ms.map_or_else(|| "-".into(), |ms| rough(Duration::from_millis(ms))),
+                r.lag_ms.map_or_else(|| "unknown".into(), |ms| rough(Duration::from_millis(ms))),
                 number(r.parked),
             ]);
         }
@@ -291,6 +303,11 @@ impl Blocker {
 }
 
 impl Service {
+    /// Whether its database may have committed what nobody knows of.
+    fn is_silent(&self) -> bool {
+        self.heard_ms > SILENT_MS
+    }
+
     /// The state, and how far the snapshots are.
     fn state(&self) -> String {
         if self.state != "snapshotting" {
@@ -357,7 +374,7 @@ mod tests {
     #[test]
     fn a_status_shows_lag_and_why_something_waits() {
         let json = r#"{"services":[{"name":"customer","state":"capturing","position":"16/B374D848",
-            "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"error":null,"trouble":null}],
+            "log":{"first":0,"next":1204,"bytes":1048576},"snapshots":[],"heard_ms":70000,"error":null,"trouble":null}],
             "routes":[{"from":"customer","to":"order","state":"paused","checkpoint":1200,
             "waiting":[{"what":"a lock on table public.item","since_ms":0,"help":"run this","blockers":[{"id":"pid 7",
             "program":"psql","user":"alice","state":"idle in transaction","since_ms":0}]}],
@@ -377,6 +394,7 @@ mod tests {
             // What is parked is not known.
             "?",
             "customer → order 4 lanes: a transaction of customer may be seen in parts",
+            "customer: its database was not heard for 1 min",
             "customer → order: [SINK-SCHEMA] order's table t does not fit",
             "help: add x",
             "page: docs/errors/SINK-SCHEMA.md",

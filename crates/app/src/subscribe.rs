@@ -23,6 +23,8 @@ struct Replaying {
 
 /// Longest for the running instance to answer: it looks at the subscriber's database first.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Longest for what waits to look again and say how it is.
+const MOMENT: Duration = Duration::from_secs(5);
 /// How often a route is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -158,9 +160,44 @@ pub(crate) async fn resume(
     file: &Path,
     output: Output,
 ) -> Result<Exit, Failure> {
-    tell(&args.route, "resume", None, file).await?;
-    output.line(format!("{} goes on", args.route))?;
+    let route = &args.route;
+    tell(route, "resume", None, file).await?;
+    let Some((who, trouble)) = still_waits(&running(file)?, route).await? else {
+        output.line(format!("{route} goes on"))?;
+        return Ok(Exit::Good);
+    };
+    output.line(format!("nobody holds {route} any more, but {who} does not go on"))?;
+    let error = trouble["error"].as_str().unwrap_or("it does not say why");
+    let code = trouble["trouble"]["code"].as_str().map(|c| format!("[{c}] ")).unwrap_or_default();
+    output.line(format!("  {code}{error}"))?;
+    if let Some(help) = trouble["trouble"]["help"].as_str().filter(|h| !h.is_empty()) {
+        output.line(format!("  help: {help}"))?;
+    }
     Ok(Exit::Good)
+}
+
+/// What of a route still waits after it was let go on, and how it is: its publisher's capture, or the
+/// route itself. Both look again at once, so they are given a moment.
+async fn still_waits(
+    instance: &Instance,
+    route: &RouteId,
+) -> Result<Option<(String, Value)>, Failure> {
+    let began = Instant::now();
+    loop {
+        let status: Value = read(accepted(instance.get("/v1/status", ANSWER).await?)?)?;
+        let all = |of: &str| status[of].as_array().cloned().unwrap_or_default();
+        let waits = |v: &Value| matches!(v["state"].as_str(), Some("paused" | "retrying"));
+        let capture = all("services").into_iter().find(|s| s["name"] == route.from.as_str());
+        let moves = all("routes")
+            .into_iter()
+            .find(|r| r["from"] == route.from.as_str() && r["to"] == route.to.as_str());
+        let capture = capture.filter(waits).map(|s| (format!("the capture of {}", route.from), s));
+        let found = capture.or(moves.filter(waits).map(|r| ("the route itself".into(), r)));
+        if found.is_none() || began.elapsed() > MOMENT {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 pub(crate) async fn replay(

@@ -14,8 +14,10 @@ mod end_to_end {
     mod crash;
     mod data_directory;
     mod databases;
+    mod failover;
     mod faults;
     mod filter;
+    mod first_start;
     mod keys;
     mod labels;
     mod lanes;
@@ -28,6 +30,7 @@ mod end_to_end {
     mod replay;
     mod schema_change;
     mod side;
+    mod silence;
     mod source_disk;
     mod stuck;
     mod subscribe;

@@ -135,7 +135,8 @@ impl Place<'_> {
             return Err(self.not_yet(format!("it has come to {end}")));
         }
         let first = self.position(available).await?;
-        if first.is_some_and(|p| p.epoch == end.epoch && p.point.value() > point.value()) {
+        if first.is_some_and(|p| p.epoch.goes_on_in(&end.epoch) && p.point.value() > point.value())
+        {
             return Err(self.older(available).await?);
         }
         let (mut low, mut high) = (available, self.tail.next);

@@ -91,7 +91,9 @@ impl Board {
         }
         let mut routes = Vec::new();
         for route in &live.routes {
-            routes.push(self.route(route).await);
+            let publisher = live.publishers.iter().find(|p| p.service == route.route.from);
+            let follows = publisher.is_none_or(|p| p.state.borrow().follows());
+            routes.push(self.route(route, follows).await);
         }
         Status { services, routes }
     }
@@ -147,8 +149,9 @@ impl Board {
     }
 
     async fn service(&self, publisher: &PublisherEntry) -> ServiceStatus {
-        let CaptureState { condition, kept, captured_events, gap } =
-            publisher.state.borrow().clone();
+        let state = publisher.state.borrow().clone();
+        let heard_ms = u64::try_from(state.silent_for().as_millis()).unwrap_or(u64::MAX);
+        let CaptureState { condition, kept, captured_events, gap, .. } = state;
         let tail = self.log.tail(&publisher.service).await.ok();
         let snapshots = tail.as_ref().map_or_else(Vec::new, |t| snapshots(t, &publisher.entities));
         let state = match condition.phase {
@@ -168,6 +171,7 @@ impl Board {
                 bytes: t.bytes,
                 compacted: t.compacted.0,
             }),
+            heard_ms,
             retained_bytes: kept.bytes,
             warning: if gap { Some(GAP.into()) } else { kept.warning },
             snapshots,
@@ -179,7 +183,8 @@ impl Board {
         }
     }
 
-    async fn route(&self, entry: &RouteEntry) -> RouteStatus {
+    /// `follows` says whether the log holds what the publisher has committed.
+    async fn route(&self, entry: &RouteEntry, follows: bool) -> RouteStatus {
         let state = entry.state.borrow().clone();
         let tail = self.log.tail(&entry.route.from).await.ok();
         let lag_events = match (&tail, state.applied) {
@@ -187,7 +192,7 @@ impl Board {
             _ => None,
         };
         let lag_ms = match (lag_events, state.applied) {
-            (Some(0), _) => Some(0),
+            (Some(0), _) => follows.then_some(0),
             (Some(_), Some(applied)) => self.age(&entry.route.from, applied).await,
             _ => None,
         };

@@ -2,7 +2,7 @@
 //! made it durable.
 
 use crate::backoff::Backoff;
-use crate::pace::{Condition, HasCondition, Next, after_error, at_work};
+use crate::pace::{Condition, HasCondition, Next, Phase, after_error, at_work};
 use crate::retain::{Kept, Looks, OverLimit, Retain, Watch};
 use crate::trouble::Trouble;
 use futures::stream::FuturesOrdered;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a capture that was in trouble has to hold without a change before it counts as mended.
@@ -35,6 +36,40 @@ pub(crate) struct CaptureState {
     pub(crate) kept: Kept,
     /// The source was released, and the new history is not in the log yet.
     pub(crate) gap: bool,
+    pub(crate) heard: Heard,
+    /// The source's history was compared with the log's, and is the same.
+    pub(crate) compared: bool,
+}
+
+/// When the source was heard last; until then, when it was first tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard(Instant);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+/// A source that was not heard for so long may have committed what nobody knows of. Longer than a
+/// silent one takes to be looked at.
+const UNHEARD_AFTER: Duration = Duration::from_secs(30);
+
+impl CaptureState {
+    /// The source says something at this moment.
+    pub(crate) fn hear(&mut self) {
+        self.heard = Heard::default();
+    }
+
+    /// How long the source has been silent.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.heard.0.elapsed()
+    }
+
+    /// Whether the log is known to hold what the source has committed, but for what is under way.
+    pub(crate) fn follows(&self) -> bool {
+        self.condition.phase == Phase::Running && self.silent_for() < UNHEARD_AFTER
+    }
 }
 
 impl HasCondition for CaptureState {
@@ -97,6 +132,8 @@ impl Capture {
 
     /// The same, whatever the source has to keep meanwhile.
     async fn capture(&mut self, name: &str, stop: &CancellationToken) -> Result<(), Trouble> {
+        // What was compared may have been another database.
+        self.state.send_modify(|s| s.compared = false);
         let mut source = self.database.source(self.spec.clone());
         let mut backoff = Backoff::default();
         loop {
@@ -133,6 +170,10 @@ impl Capture {
             Some(started) => started?,
             None => return Ok(()),
         }
+        self.state.send_modify(|s| {
+            s.hear();
+            s.compared = true;
+        });
         // After trouble, being connected is no proof yet: a log without room would be announced as
         // mended with every try.
         let mut proven = self.state.borrow().condition.trouble.is_none();
@@ -204,6 +245,11 @@ impl Capture {
     ) -> Result<(), Trouble> {
         let (until, fresh, events) = (batch.until, batch.fresh, batch.events.len() as u64);
         tracing::trace!("capture of {}: {events} events up to {until}", self.service);
+        // Nobody waits for this moment.
+        self.state.send_if_modified(|s| {
+            s.hear();
+            false
+        });
         let commit = self.log.append(&self.service, batch).await?;
         let state = self.state.clone();
         pending.push_back(Box::pin(async move {

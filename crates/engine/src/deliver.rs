@@ -6,6 +6,7 @@
 
 mod anew;
 mod aside;
+mod compare;
 mod desk;
 mod ends;
 mod enroll;
@@ -25,6 +26,7 @@ pub(crate) use desk::{Desk, Job};
 pub use desk::{ParkError, ParkOutcome, ParkWhich, ParkedEntry};
 
 use crate::backoff::Backoff;
+use crate::capture::CaptureState;
 use crate::pace::{Next, after_error, at_work, in_trouble};
 use crate::share::Share;
 use crate::trouble::Trouble;
@@ -67,6 +69,8 @@ pub(crate) struct Deliver {
     pub(crate) lanes: u16,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
+    /// How the publisher's capture is; `None` when nobody captures it here.
+    pub(crate) capture: Option<Arc<watch::Sender<CaptureState>>>,
     /// What is being built beside the live subscriptions.
     pub(crate) side: Arc<watch::Sender<SideState>>,
     /// Copies that somebody wants built anew.
@@ -126,6 +130,10 @@ impl Deliver {
         };
         let checkpoint = checkpoint?;
         self.compare(&checkpoint).await?;
+        // What this log has not filled yet may be another environment's copy.
+        if checkpoint.position.is_none() && !self.source_is_compared(stop).await {
+            return Ok(());
+        }
         let mut enrolled = self.enroll(sink, &checkpoint, &tail, asked).await?;
         self.side_desk.load(Vec::new());
         self.desk.load(sink.parked().await?);
@@ -237,43 +245,6 @@ impl Deliver {
             }
             junction.moved(track.whole());
         }
-    }
-}
-
-impl Deliver {
-    /// Refuses a target that this log has not filled: an old copy of a data directory may have
-    /// captured other events under the offsets that the target knows.
-    async fn compare(&self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
-        let (Some(position), Some(last)) = (checkpoint.position, checkpoint.next.0.checked_sub(1))
-        else {
-            return Ok(());
-        };
-        let tail = self.log.tail(&self.route.from).await?;
-        if checkpoint.next <= tail.first {
-            // Retention has removed what could be compared.
-            return Ok(());
-        }
-        if checkpoint.next > tail.next {
-            let (at, next) = (checkpoint.next, tail.next);
-            return Err(LogError::Ahead { stream: self.route.from.clone(), at, next }.into());
-        }
-        let chunk = self.log.read(&self.route.from, Offset(last), ByteSize(1)).await?;
-        let here = position_at(&chunk.batches, checkpoint.next);
-        // A compacted batch says only where it ends, and the checkpoint may lie inside of it.
-        let compacted = chunk.batches.first().is_some_and(|s| s.batch.sparse.is_some());
-        if here == position || (compacted && here.is_at_or_after(&position) == Some(true)) {
-            return Ok(());
-        }
-        let what = format!(
-            "it stands at offset {} and the source's position {position}, where this log has {here}",
-            checkpoint.next
-        );
-        let help = "this data directory is an old copy, or two were used in turn: start `rowcast \
-                    run` on the one that wrote the copy; or delete its row in the checkpoint table \
-                    and resume the route: the copy is built anew from this log, beside the rows \
-                    that are there";
-        let route = self.route.clone();
-        Err(SinkError::Checkpoint { route, what, help: help.into() }.into())
     }
 }
 

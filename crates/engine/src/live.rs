@@ -37,6 +37,8 @@ pub(crate) struct RouteEntry {
     pub(crate) subscriptions: Vec<(EntityName, String, Origin)>,
     pub(crate) pause: Option<Pause>,
     pub(crate) state: Arc<watch::Sender<RouteState>>,
+    /// How the publisher's capture is; `None` when nobody captures it here.
+    pub(crate) capture: Option<Arc<watch::Sender<CaptureState>>>,
     /// What is parked of the live copies, and of those that are being built.
     pub(crate) desk: Arc<Desk>,
     pub(crate) side_desk: Arc<Desk>,
@@ -74,11 +76,15 @@ impl Live {
                 gone: known.map_or_else(CancellationToken::new, |e| e.gone.clone()),
             }
         });
+        let publishers: Vec<PublisherEntry> = publishers.collect();
         let routes = wanted.routes.iter().map(|route| {
-            let known = old.routes.iter().find(|e| e.route == route.spec.sink.route);
-            RouteEntry::of(route, known)
+            let id = &route.spec.sink.route;
+            let known = old.routes.iter().find(|e| e.route == *id);
+            let publisher = publishers.iter().find(|p| p.service == id.from);
+            RouteEntry::of(route, known, publisher.map(|p| p.state.clone()))
         });
-        Self { publishers: publishers.collect(), routes: routes.collect() }
+        let routes = routes.collect();
+        Self { publishers, routes }
     }
 
     /// Says of everything that is not in `now` that it is gone.
@@ -132,7 +138,11 @@ impl RouteEntry {
         })
     }
 
-    fn of(wanted: &WantedRoute, known: Option<&Self>) -> Self {
+    fn of(
+        wanted: &WantedRoute,
+        known: Option<&Self>,
+        capture: Option<Arc<watch::Sender<CaptureState>>>,
+    ) -> Self {
         let sink = &wanted.spec.sink;
         let state: Arc<watch::Sender<RouteState>> =
             known.map_or_else(Default::default, |e| e.state.clone());
@@ -167,6 +177,7 @@ impl RouteEntry {
             subscriptions: subscriptions.collect(),
             pause: wanted.pause.clone(),
             state,
+            capture,
             desk: known.map_or_else(Default::default, |e| e.desk.clone()),
             side_desk: known.map_or_else(Default::default, |e| e.side_desk.clone()),
             side,

@@ -221,9 +221,10 @@ impl Node {
     fn route(&self, spec: RouteSpec, entry: &RouteEntry) -> RouteJob {
         let (log, share) = (self.log.clone(), self.share.clone());
         let (state, side) = (entry.state.clone(), entry.side.clone());
+        let capture = entry.capture.clone();
         let (desk, side_desk) = (entry.desk.clone(), entry.side_desk.clone());
         let rebuilds = entry.rebuilds.clone();
-        RouteJob { spec, log, state, side, rebuilds, desk, side_desk, share }
+        RouteJob { spec, log, state, capture, side, rebuilds, desk, side_desk, share }
     }
 
     /// Somebody says that what holds a route is mended: what waits looks again at once.

@@ -130,9 +130,21 @@ impl Watch {
         }
         let phase = self.state.borrow().condition.phase;
         let running = phase == Phase::Running;
+        if running {
+            // An idle source answers here, and so does its capture, or it would not be at work.
+            self.state.send_if_modified(|s| {
+                s.hear();
+                false
+            });
+        }
         let verdict = kept.map_or(Verdict::Fine, |k| looks.judge(&self.retain, k, running));
         let told = kept.map(|k| self.told(k, phase));
-        let warning = told.filter(|_| verdict != Verdict::Fine);
+        // Until a capture has begun nothing is kept that could be worse news.
+        let waits = match phase {
+            Phase::Running => None,
+            _ => self.database.waits_for(&self.service).await,
+        };
+        let warning = waits.or(told.filter(|_| verdict != Verdict::Fine));
         self.show(Kept { bytes: kept.map(|k| k.bytes), warning: warning.clone() });
         let text = warning.unwrap_or_default();
         match verdict {

@@ -25,6 +25,8 @@ pub struct ServiceStatus {
     pub position: Option<String>,
     /// Its stream.
     pub log: LogStatus,
+    /// Milliseconds since its database was last heard; until it was, since it was first tried.
+    pub heard_ms: u64,
     /// What its database keeps on its own disk because the log does not have it; unknown before it
     /// was asked, and when it keeps nothing for us.
     pub retained_bytes: Option<u64>,
@@ -83,7 +85,8 @@ pub struct RouteStatus {
     pub checkpoint: Option<u64>,
     /// Events in the log that the target lacks.
     pub lag_events: Option<u64>,
-    /// Age of the oldest of them, by the publisher's clock; 0 when there are none.
+    /// Age of the oldest of them, by the publisher's clock; 0 when there are none. Unknown when there
+    /// are none and the publisher's database does not answer: it may have more.
     pub lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
     pub applied_events: u64,

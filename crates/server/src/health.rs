@@ -34,7 +34,7 @@ async fn healthz() -> &'static str {
 /// Whether all captures run and no route waits for a person.
 #[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
-    /// All captures run and no route is paused.
+    /// All captures run, every source was heard within a minute, and no route is paused.
     ready: bool,
     /// What is in the way: a service or a route, and its state. Absent without a token, or without
     /// the right to see the status.
@@ -52,16 +52,17 @@ struct Waiting {
     state: &'static str,
 }
 
-/// Ready means: every capture has begun and none is paused, and no route is paused. What waits out
-/// an outage by itself is ready: restarting us would not help it.
+/// Ready means: every capture has begun, none is paused, every source was heard within a minute, and
+/// no route is paused. A short outage that is waited out leaves us ready; `healthz` says whether to
+/// restart us.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "health",
     security((), ("token" = [])),
     responses(
-        (status = 200, description = "All captures run, no route is paused.", body = Readiness),
-        (status = 503, description = "Something has not begun, or waits for a person.", body = Readiness),
+        (status = 200, description = "All captures run, every source was heard within a minute, no route is paused.", body = Readiness),
+        (status = 503, description = "Something has not begun, is silent, or waits for a person.", body = Readiness),
     ),
 )]
 async fn readyz(State(api): State<Api>, viewer: Viewer) -> Response {
@@ -72,8 +73,14 @@ async fn readyz(State(api): State<Api>, viewer: Viewer) -> Response {
     (status, Json(Readiness { ready, waiting })).into_response()
 }
 
+/// A database that was silent for so long is in the way, though nobody has to act here.
+const SILENT_MS: u64 = 60_000;
+
 fn waiting(status: &Status) -> Vec<Waiting> {
-    let services = status.services.iter().filter(|s| matches!(s.state, "starting" | "paused"));
+    let services = status
+        .services
+        .iter()
+        .filter(|s| matches!(s.state, "starting" | "paused") || s.heard_ms > SILENT_MS);
     let services =
         services.map(|s| Waiting { what: format!("service {}", s.name), state: s.state });
     let routes = status.routes.iter().filter(|r| r.state == "paused");

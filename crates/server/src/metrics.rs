@@ -123,6 +123,12 @@ const SERVICE_METRICS: &[Metric<ServiceStatus>] = &[
         value: |s| Some(s.log.compacted as f64),
     },
     Metric {
+        name: "rowcast_source_heard_seconds",
+        kind: Kind::Gauge,
+        help: "Seconds since the service's database was last heard; until it was, since it was first tried.",
+        value: |s| Some(s.heard_ms as f64 / 1e3),
+    },
+    Metric {
         name: "rowcast_source_retained_bytes",
         kind: Kind::Gauge,
         help: "What the service's database keeps because the event log does not have it.",
@@ -256,6 +262,7 @@ mod tests {
             state: "capturing",
             position: None,
             log: LogStatus { compacted: 5, ..LogStatus::default() },
+            heard_ms: 61_500,
             retained_bytes,
             warning: None,
             snapshots: Vec::new(),
@@ -272,6 +279,7 @@ mod tests {
         let kept: Vec<&str> =
             text.lines().filter(|l| l.starts_with("rowcast_source_retained_bytes")).collect();
         assert_eq!(kept, ["rowcast_source_retained_bytes{service=\"a\"} 1099511627776"]);
+        assert!(text.contains("rowcast_source_heard_seconds{service=\"b\"} 61.5\n"), "{text}");
         assert!(text.contains("rowcast_log_compacted_offset{service=\"b\"} 5\n"), "{text}");
     }
 }

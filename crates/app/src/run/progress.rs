@@ -241,6 +241,7 @@ mod tests {
             state: "capturing",
             position: None,
             log: LogStatus { next: 3000, ..LogStatus::default() },
+            heard_ms: 0,
             retained_bytes: None,
             warning: None,
             snapshots: Vec::new(),

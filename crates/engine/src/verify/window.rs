@@ -47,7 +47,7 @@ impl Verify {
         // The copy first: whatever it has by now, the source's rows have too.
         let before = self.checkpoint(copies.as_mut(), history).await?;
         let mut source = self.publisher.source_view(&self.source).await?;
-        if before.epoch().is_some_and(|e| e.identity != source.identity()) {
+        if before.position.is_some_and(|p| !source.has_history_of(&p)) {
             return Err(SourceError::Epoch {
                 service: self.source.service.clone(),
                 what: "the copy was filled from another database, or before a restore".into(),

@@ -26,6 +26,8 @@ pub(crate) struct ServiceStatus {
     position: Option<String>,
     /// Its stream.
     log: LogStatus,
+    /// Milliseconds since its database was last heard; until it was, since it was first tried.
+    heard_ms: u64,
     /// What its database keeps on its own disk because the log does not have it.
     #[schema(required)]
     retained_bytes: Option<u64>,
@@ -101,7 +103,8 @@ pub(crate) struct RouteStatus {
     /// Events in the log that the target lacks.
     #[schema(required)]
     lag_events: Option<u64>,
-    /// Age of the oldest of them, by the publisher's clock; 0 when there are none.
+    /// Age of the oldest of them, by the publisher's clock; 0 when there are none. Unknown when there
+    /// are none and the publisher's database does not answer: it may have more.
     #[schema(required)]
     lag_ms: Option<u64>,
     /// Changes applied and committed since the process began.
