@@ -90,8 +90,8 @@ pub trait SourceView: Send {
     /// Where in the source's history the rows were seen.
     fn point(&self) -> Point;
 
-    /// Which history that is, as [`Epoch::identity`](crate::Epoch::identity) says it.
-    fn identity(&self) -> u64;
+    /// Whether everything up to a position that was logged is part of that history.
+    fn has_history_of(&self, logged: &Position) -> bool;
 
     /// What an entity's rows look like; `None` for one that the view was not made for.
     fn schema(&self, entity: &EntityName) -> Option<&Arc<Schema>>;

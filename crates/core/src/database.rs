@@ -101,6 +101,10 @@ pub trait Database: Send + Sync {
     /// What it keeps for the capture of `service`; `None` when it keeps nothing for it.
     async fn retained(&self, service: &ServiceName) -> Result<Option<Retained>, DatabaseError>;
 
+    /// What a capture of `service` that begins waits for in the database, and what ends that, as a
+    /// sentence; `None` when it does not wait or nothing can be told.
+    async fn waits_for(&self, service: &ServiceName) -> Option<String>;
+
     /// Lets go of everything it keeps for the capture of `service`, for ever, and notes that the
     /// history `of` has ended so: a source that starts after it is refused with
     /// [`SourceError::Released`] until one has begun afresh. Without the right to make notes it is

@@ -22,6 +22,14 @@ pub struct Epoch {
     pub birth: u64,
 }
 
+impl Epoch {
+    /// Whether, in one log, the same history goes on under `other`: its source has another identity
+    /// by then (a promoted standby), but capture went on and was not begun again. Points compare.
+    pub fn goes_on_in(&self, other: &Self) -> bool {
+        self.birth == other.birth
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:x}", self.identity, self.birth)

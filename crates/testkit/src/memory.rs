@@ -425,6 +425,10 @@ impl Database for MemoryDatabase {
         Ok(self.lock().kept)
     }
 
+    async fn waits_for(&self, _: &ServiceName) -> Option<String> {
+        None
+    }
+
     async fn release(&self, _: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {
         self.let_go(of);
         Ok(())

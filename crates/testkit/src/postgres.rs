@@ -4,6 +4,7 @@
 mod install;
 mod options;
 mod session;
+mod standby;
 mod supervise;
 mod tls;
 

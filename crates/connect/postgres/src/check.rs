@@ -5,6 +5,7 @@ mod publication;
 use crate::connect::Address;
 use crate::need::{self, Need};
 use crate::source::catalog::{self, Table, Which};
+use crate::source::holders;
 use crate::source::needs;
 use crate::source::prepare::{VERSION_MIN, place};
 use crate::source::publication::slot_name;
@@ -119,6 +120,12 @@ async fn server(
     let name = slot_name(&spec.service);
     if let Some((what, help)) = slot.as_ref().and_then(|s| s.elsewhere(&name)) {
         findings.push(Finding::new(Severity::Error, &name, sentence(&what), sentence(help)));
+    }
+    if slot.is_none()
+        && let Some(holders) = holders::ask(wire).await?
+    {
+        let help = "End it, or let it end, before the first `rowcast run`.";
+        findings.push(Finding::new(Severity::Warning, "transactions", sentence(&holders), help));
     }
     if let Some(lost) = slot.and_then(|s| s.lost) {
         findings.push(Finding::new(

@@ -7,10 +7,11 @@ use crate::making;
 use crate::sink::{self, PostgresCopies, PostgresSink};
 use crate::source::catalog::{Which, tables};
 use crate::source::prepare::place;
+use crate::source::publication::slot_name;
 use crate::source::trouble::Trouble;
 use crate::source::view::PostgresView;
 use crate::source::wire::{Purpose, Wire, WireError};
-use crate::source::{PostgresSource, emit, retained, shape};
+use crate::source::{PostgresSource, emit, holders, retained, shape};
 use async_trait::async_trait;
 use rowcast_core::{
     CopyView, Database, DatabaseError, Epoch, Finding, Listed, Offer, Point, Retained, RouteId,
@@ -183,6 +184,12 @@ impl Database for PostgresDatabase {
         let answer = answer.map_err(|e| self.refused("what its slot keeps", e))?;
         *asking = Some(wire);
         Ok(answer)
+    }
+
+    async fn waits_for(&self, service: &ServiceName) -> Option<String> {
+        let mut wire = self.connect().await.ok()?;
+        let making = holders::is_making(&mut wire, &slot_name(service)).await;
+        if making.ok()? { holders::ask(&mut wire).await.ok().flatten() } else { None }
     }
 
     async fn release(&self, service: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {

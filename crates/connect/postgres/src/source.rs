@@ -12,6 +12,7 @@ mod cursor;
 mod expression;
 mod flow;
 mod hidden;
+pub(crate) mod holders;
 mod kinds;
 mod leaves;
 pub(crate) mod needs;
@@ -24,6 +25,7 @@ pub(crate) mod rows;
 pub(crate) mod shape;
 pub(crate) mod slot;
 mod snapshot;
+mod timeline;
 pub(crate) mod trouble;
 pub(crate) mod view;
 pub(crate) mod wire;
@@ -120,6 +122,7 @@ impl Running {
             confirmed: confirmed.clone(),
             stop: stop.clone(),
             peeks: true,
+            handed: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = move || {

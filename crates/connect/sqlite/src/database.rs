@@ -159,6 +159,11 @@ impl Database for SqliteDatabase {
         Ok(kept.map(|bytes| Retained { bytes, behind: bytes }))
     }
 
+    /// A beginning waits for the one transaction that writes, and no longer than any other write.
+    async fn waits_for(&self, _: &ServiceName) -> Option<String> {
+        None
+    }
+
     async fn release(&self, _: &ServiceName, of: Option<Epoch>) -> Result<(), DatabaseError> {
         let release = move |c: &mut Connection| source::release(c, of);
         self.ask("letting go of what waits to be captured", release).await

@@ -38,8 +38,8 @@ impl SourceView for MemoryView {
         Point::Sequence(self.point)
     }
 
-    fn identity(&self) -> u64 {
-        self.epoch
+    fn has_history_of(&self, logged: &Position) -> bool {
+        logged.epoch.identity == self.epoch
     }
 
     fn schema(&self, entity: &EntityName) -> Option<&Arc<Schema>> {

@@ -8,7 +8,7 @@ use super::pgoutput::{Cell, Tuple};
 use super::shape::{Part, Shape};
 use super::snapshot::{Chunk, Snapshotting, key_hash};
 use rowcast_core::{
-    Batch, BatchBuilder, EntityName, Op, Point, Position, RowWriter, Snapshot, Value,
+    Batch, BatchBuilder, EntityName, Epoch, Op, Point, Position, RowWriter, Snapshot, Value,
 };
 
 /// Microseconds from 1970 to 2000, where the server's clock begins.
@@ -277,6 +277,13 @@ impl Assembler {
 
     /// Marks the batch in the making as the beginning of a new history.
     pub(crate) fn fresh(&mut self) {
+        self.builder.fresh();
+    }
+
+    /// Marks the batch in the making as the first of another epoch, in which the same history goes
+    /// on. Only between transactions; what is known of snapshots has to be said again with it.
+    pub(crate) fn go_on_in(&mut self, epoch: Epoch) {
+        self.reached.epoch = epoch;
         self.builder.fresh();
     }
 

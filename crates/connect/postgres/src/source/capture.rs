@@ -17,7 +17,7 @@ use super::wire::{Purpose, Wire, frame};
 use crate::connect::Address;
 pub(crate) use outlet::{Confirmed, Outlet, Package};
 pub(crate) use pulse::emit;
-use rowcast_core::{Batch, Resume, Snapshot, SourceError, SourceSpec, Start};
+use rowcast_core::{Batch, Epoch, Resume, Snapshot, SourceError, SourceSpec, Start};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -67,6 +67,8 @@ pub(crate) struct Task {
     pub(crate) stop: CancellationToken,
     /// A deep backlog may be asked for instead of being streamed; no longer once that failed.
     pub(crate) peeks: bool,
+    /// Something was handed out.
+    pub(crate) handed: bool,
 }
 
 impl Task {
@@ -100,6 +102,7 @@ impl Task {
             return;
         }
         let mut refused: Option<Instant> = None;
+        let begun = prepared.begun;
         loop {
             let mut capture = Capture::new(&mut self, prepared, std::mem::take(&mut progress));
             let Some(stop) = told.run_until_cancelled(capture.run()).await else {
@@ -113,7 +116,12 @@ impl Task {
             let unpublished = matches!(stop, Stop::Unpublished(_));
             match stop {
                 Stop::Gone => return,
-                Stop::Failed(error) => return self.fail(error).await,
+                Stop::Failed(error) => {
+                    if begun && !self.handed {
+                        self.give_back().await;
+                    }
+                    return self.fail(error).await;
+                }
                 // It was read again for that very reason: something else is wrong.
                 Stop::Unpublished(why)
                     if refused.is_some_and(|at| at.elapsed() < REFUSED_AGAIN) =>
@@ -138,10 +146,17 @@ impl Task {
         let _ = told.run_until_cancelled(self.outlet.fail(error)).await;
     }
 
+    /// Nothing of the history that was begun is in anybody's hands.
+    async fn give_back(&self) {
+        self.preparing(&Trouble(self.spec.service.clone())).give_back().await;
+    }
+
     async fn prepare(&self, start: &Start, unpublished: bool) -> Result<Prepared, SourceError> {
-        let trouble = Trouble(self.spec.service.clone());
-        let (address, spec, peeks) = (&self.address, &self.spec, self.peeks);
-        Prepare { address, spec, trouble: &trouble, peeks }.run(start, unpublished).await
+        self.preparing(&Trouble(self.spec.service.clone())).run(start, unpublished).await
+    }
+
+    fn preparing<'a>(&'a self, trouble: &'a Trouble) -> Prepare<'a> {
+        Prepare { address: &self.address, spec: &self.spec, trouble, peeks: self.peeks }
     }
 
     /// As [`prepare`](Self::prepare), while our last connection may still be dying.
@@ -168,6 +183,8 @@ struct Capture<'a> {
     tables: Vec<super::catalog::Table>,
     flow: Flow,
     fresh: bool,
+    /// The epoch under which the history goes on, until it is said.
+    onto: Option<Epoch>,
     words: Vec<Snapshot>,
     progress: Vec<Snapshot>,
     /// What the catalog said of all tables when they were looked at last.
@@ -195,7 +212,7 @@ struct Capture<'a> {
 impl<'a> Capture<'a> {
     fn new(task: &'a mut Task, prepared: Prepared, progress: Vec<Snapshot>) -> Self {
         let bytes_max = task.spec.batch_bytes_max.as_usize();
-        let assembler = Assembler::new(prepared.shapes, prepared.position, bytes_max);
+        let assembler = Assembler::new(prepared.read.shapes, prepared.position, bytes_max);
         let trouble = Trouble(task.spec.service.clone());
         let now = Instant::now();
         Self {
@@ -203,10 +220,11 @@ impl<'a> Capture<'a> {
             wire: prepared.stream,
             streams: !prepared.backlog,
             sql: Some(prepared.sql),
-            tables: prepared.tables,
-            flow: Flow::new(trouble, assembler, prepared.snapshot),
+            tables: prepared.read.tables,
+            flow: Flow::new(trouble, assembler, prepared.read.snapshot),
             fresh: prepared.fresh,
-            words: prepared.words,
+            onto: prepared.onto,
+            words: prepared.read.words,
             progress,
             looked: None,
             horizon: 0,
@@ -271,6 +289,11 @@ impl<'a> Capture<'a> {
         if self.flow.assembler.reached().index > 0 {
             return Ok(());
         }
+        if let Some(epoch) = self.onto.take() {
+            self.flow.assembler.go_on_in(epoch);
+            self.flow.assembler.say(self.progress.clone());
+            self.hand_out().await?;
+        }
         if !self.words.is_empty() {
             let words = std::mem::take(&mut self.words);
             self.progress.retain(|s| words.iter().all(|new| new.entity != s.entity));
@@ -322,8 +345,12 @@ impl<'a> Capture<'a> {
                     filled.push((entity, values));
                 }
                 Some(Step::Committed) => {
-                    if self.flow.assembler.is_full() {
+                    if self.flow.assembler.is_full() || self.onto.is_some() {
                         self.hand_out().await?;
+                    }
+                    // What was half logged is whole now; the next one belongs to the new epoch.
+                    if self.onto.is_some() {
+                        self.open_history().await?;
                     }
                     if self.chunk_at.elapsed() > CHUNK_EVERY {
                         self.waiting_chunk().await?;
@@ -353,7 +380,8 @@ impl<'a> Capture<'a> {
             filled.clear();
             match step {
                 Step::Next => {}
-                Step::Committed if !busy && !self.flow.assembler.is_full() => {}
+                Step::Committed
+                    if !busy && self.onto.is_none() && !self.flow.assembler.is_full() => {}
                 other => return Ok((used, Some(other))),
             }
         }
@@ -464,6 +492,7 @@ impl<'a> Capture<'a> {
                 }
             }
         };
+        self.task.handed = true;
         self.task.outlet.send(batch, room).await.ok_or(Stop::Gone)
     }
 }
@@ -483,11 +512,7 @@ impl Task {
         let trouble = Trouble(self.spec.service.clone());
         let made = match wire.take() {
             Some(wire) => wire,
-            None => {
-                let (address, spec) = (&self.address, &self.spec);
-                let prepare = Prepare { address, spec, trouble: &trouble, peeks: false };
-                prepare.connect(Purpose::Sql).await?
-            }
+            None => self.preparing(&trouble).connect(Purpose::Sql).await?,
         };
         Ok(wire.insert(made))
     }

@@ -5,12 +5,15 @@ use super::capture::backlog;
 use super::catalog::{self, Table, Which};
 use super::cursor::{Cursor, news};
 use super::hidden::mark;
+use super::holders::told_when_slow;
 use super::leaves;
 use super::needs;
 use super::publication::{self, Publication, slot_name};
+use super::retained;
 use super::shape::{self, Shape};
 use super::slot::{self, Exported, Life, Slot};
 use super::snapshot::{self, Snapshotting};
+use super::timeline::{self, Server};
 use super::trouble::Trouble;
 use super::wire::{Purpose, Wire};
 use super::withdraw;
@@ -19,9 +22,6 @@ use rowcast_core::{
     Epoch, Point, Position, Publish, Resume, Snapshot, SourceError, SourceSpec, Start, parse_path,
     quote,
 };
-use std::future::Future;
-use std::time::Duration;
-use xxhash_rust::xxh3::Xxh3;
 
 /// The oldest server that sends messages in the stream.
 pub(crate) const VERSION_MIN: u32 = 140_000;
@@ -34,25 +34,25 @@ pub(crate) struct Prepared {
     pub(crate) backlog: bool,
     /// For questions on the way.
     pub(crate) sql: Wire,
-    /// One table and one shape per entity.
-    pub(crate) tables: Vec<Table>,
-    pub(crate) shapes: Vec<Shape>,
     /// Where the stream goes on.
     pub(crate) position: Position,
     /// A new history that replaces another one.
     pub(crate) fresh: bool,
-    /// What is still to be copied.
+    /// A new history in an empty log.
+    pub(crate) begun: bool,
+    /// The history goes on in another timeline, and this is its epoch from now on.
+    pub(crate) onto: Option<Epoch>,
+    pub(crate) read: Read,
+}
+
+/// What is read, and what of it is still to be copied.
+pub(crate) struct Read {
+    /// One table and one shape per entity.
+    pub(crate) tables: Vec<Table>,
+    pub(crate) shapes: Vec<Shape>,
     pub(crate) snapshot: Option<Snapshotting>,
     /// Words to log on entities that are complete.
     pub(crate) words: Vec<Snapshot>,
-}
-
-/// Which server and history it is.
-pub(super) struct Server {
-    pub(super) version: u32,
-    system: String,
-    timeline: String,
-    database: String,
 }
 
 /// What a snapshot has to know.
@@ -104,7 +104,8 @@ pub(crate) struct Prepare<'a> {
 }
 
 impl Prepare<'_> {
-    /// Does all of it.
+    /// Does all of it. A first start that fails takes its slot away again: the next one would find it
+    /// used, with an empty log.
     ///
     /// After a stop because the server's log says that there was no publication (`unpublished`), nothing
     /// can be streamed from there on until there was one again.
@@ -112,6 +113,29 @@ impl Prepare<'_> {
         &self,
         start: &Start,
         unpublished: bool,
+    ) -> Result<Prepared, SourceError> {
+        let mut begun = false;
+        let done = self.prepare(start, unpublished, &mut begun).await;
+        if done.is_err() && begun {
+            self.give_back().await;
+        }
+        done
+    }
+
+    /// Drops the slot that was made for a history of which nothing was handed out.
+    pub(super) async fn give_back(&self) {
+        let Ok(mut sql) = self.connect(Purpose::Sql).await else { return };
+        if let Err(error) = retained::release(&mut sql, &self.spec.service, None).await {
+            tracing::warn!(%error, "the slot of a start that failed cannot be dropped");
+        }
+    }
+
+    /// All of it; `begun` once there is a slot that no log knows.
+    async fn prepare(
+        &self,
+        start: &Start,
+        unpublished: bool,
+        begun: &mut bool,
     ) -> Result<Prepared, SourceError> {
         let name = slot_name(&self.spec.service);
         let mut sql = self.connect(Purpose::Sql).await?;
@@ -129,11 +153,11 @@ impl Prepare<'_> {
         mark(&mut tables, &published);
         let slot = Slot::find(&mut sql, &name).await;
         let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
-        let identity = identity(&server, &name);
+        let mut onto = None;
         let resume = match start {
             Start::After(resume) => {
                 let gap = publication::gap(found.as_ref());
-                self.same_history(identity, &name, (slot.as_ref(), gap), resume)?;
+                onto = self.same_history(&server, &name, (slot.as_ref(), gap), resume)?;
                 publication::forget_gap(&mut sql, &name, found.as_ref()).await;
                 Some(resume)
             }
@@ -151,10 +175,12 @@ impl Prepare<'_> {
             None => {
                 // Until the log has the new history, it has to be known what became of the old one.
                 let gap = publication::gap(found.as_ref());
-                Some(self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?)
+                let made = self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?;
+                *begun = *start == Start::Beginning;
+                Some(made)
             }
         };
-        let position = self.position(resume, made.as_ref(), identity)?;
+        let position = self.position(resume, made.as_ref(), server.identity(&name))?;
         let snapshots = resume.map_or(&[][..], |r| &r.snapshots);
         let hidden = self.hidden(&tables, &wanted, found.as_ref(), (snapshots, unpublished));
         let passes = self.passes(&hidden, snapshots, position, unpublished)?;
@@ -169,12 +195,13 @@ impl Prepare<'_> {
             Some(snapshot) if passes => Position::new(position.epoch, Point::Lsn(snapshot.at)),
             _ => position,
         };
-        let settled = resume.is_some() && snapshot.is_none();
+        let settled = resume.is_some() && snapshot.is_none() && onto.is_none();
         let backlog = self.peeks && settled && backlog::is_deep(&mut sql, position.point).await;
         if !backlog {
             self.begin_stream(&mut sql, &mut stream, position.point).await?;
         }
-        Ok(Prepared { stream, backlog, sql, tables, shapes, position, fresh, snapshot, words })
+        let (begun, read) = (*begun, Read { tables, shapes, snapshot, words });
+        Ok(Prepared { stream, backlog, sql, position, fresh, onto, begun, read })
     }
 
     /// Where the stream goes on: where the log ends, or where a new history begins.
@@ -186,10 +213,7 @@ impl Prepare<'_> {
     ) -> Result<Position, SourceError> {
         match (resume, made) {
             (Some(resume), _) => Ok(resume.position),
-            (None, Some(made)) => {
-                let epoch = Epoch { identity, birth: made.consistent.value() };
-                Ok(Position::new(epoch, made.consistent))
-            }
+            (None, Some(made)) => Ok(made.beginning(identity)),
             (None, None) => Err(self.trouble.bug("a start without a slot")),
         }
     }
@@ -274,7 +298,10 @@ impl Prepare<'_> {
         let system = system.map_err(|e| self.trouble.wire(WHAT, e))?;
         let of = |i: usize| system.first().and_then(|r| r.get(i)?.clone()).unwrap_or_default();
         let database = format!("{} {}", of(3), text(3));
-        Ok(Server { version, system: of(0), timeline: of(1), database })
+        let (system, timeline) = (of(0), of(1));
+        let past = timeline::past(stream, &timeline).await;
+        let past = past.map_err(|e| self.trouble.wire(WHAT, e))?;
+        Ok(Server { version, system, timeline, database, past })
     }
 
     /// The published tables and what their rows look like, in the order of the spec.
@@ -310,52 +337,6 @@ impl Prepare<'_> {
         Ok((tables, shapes))
     }
 
-    /// Refuses to go on in a history that is not the log's, or that has moved on without it.
-    fn same_history(
-        &self,
-        identity: u64,
-        name: &str,
-        (slot, gap): (Option<&Slot>, Option<Point>),
-        resume: &Resume,
-    ) -> Result<(), SourceError> {
-        let epoch = |what: String| Err(self.trouble.epoch(what));
-        // Only whoever logs the history that was released has this gap.
-        let released = gap == Some(Point::Lsn(resume.position.epoch.birth));
-        if resume.position.epoch.identity != identity
-            || !matches!(resume.position.point, Point::Lsn(_))
-        {
-            return epoch(
-                "the database is another one, was restored, or lives on another timeline".into(),
-            );
-        }
-        let Some(slot) = slot else {
-            if released {
-                return Err(self.trouble.released(name));
-            }
-            return epoch(format!("replication slot {name} is gone, and with it what it kept"));
-        };
-        if slot.plugin != "pgoutput" || !slot.here {
-            return epoch(format!("replication slot {name} is not the one that was made for it"));
-        }
-        if let Some(reason) = &slot.lost {
-            return epoch(format!(
-                "the server gave up replication slot {name} ({reason}): changes that were not \
-                 captured in time are gone"
-            ));
-        }
-        match slot.confirmed {
-            Some(confirmed) if confirmed.value() <= resume.position.point.value() => Ok(()),
-            // A new one was begun, and the log never heard of it.
-            _ if released => Err(self.trouble.released(name)),
-            _ => epoch(format!(
-                "replication slot {name} was made anew or moved on to {}, past {}, where the event \
-                 log ends",
-                slot.confirmed.unwrap_or(Point::Lsn(0)),
-                resume.position.point
-            )),
-        }
-    }
-
     fn left_over(&self, name: &str) -> SourceError {
         self.trouble.epoch(format!(
             "the event log is empty, but replication slot {name} was used before: a data directory \
@@ -383,7 +364,7 @@ impl Prepare<'_> {
     ) -> Result<Exported, SourceError> {
         publication::note(sql, name, None, gap).await;
         let made = slot::create(stream, name, Life::Permanent, server.version);
-        let made = told_when_slow(name, made).await;
+        let made = told_when_slow(name, sql, made).await;
         let made = made.map_err(|e| self.trouble.wire("the replication slot cannot be made", e))?;
         publication::note(sql, name, Some(made.consistent), gap).await;
         Ok(made)
@@ -415,7 +396,7 @@ impl Prepare<'_> {
                 let wire = beside.insert(self.connect(Purpose::Replication).await?);
                 let name = format!("{}_{:08x}", known.name, rand::random::<u32>());
                 let made = slot::create(wire, &name, Life::Temporary, known.server.version);
-                let made = told_when_slow(&name, made).await;
+                let made = told_when_slow(&name, sql, made).await;
                 made.map_err(|e| self.trouble.wire("no slot for a snapshot can be made", e))?
             }
         };
@@ -476,26 +457,4 @@ impl Prepare<'_> {
             Err(e) => Err(self.trouble.wire("streaming does not begin", e)),
         }
     }
-}
-
-/// Says what a slot in the making waits for, when it takes long enough for somebody to wonder.
-pub(super) async fn told_when_slow<T>(slot: &str, making: impl Future<Output = T>) -> T {
-    let mut making = std::pin::pin!(making);
-    match tokio::time::timeout(Duration::from_secs(5), &mut making).await {
-        Ok(made) => made,
-        Err(_) => {
-            tracing::info!(slot, "the slot begins once the transactions that write now have ended");
-            making.await
-        }
-    }
-}
-
-/// What makes a history this one and no other.
-pub(super) fn identity(server: &Server, slot: &str) -> u64 {
-    let mut hash = Xxh3::new();
-    for part in [&server.system, &server.timeline, &server.database, slot] {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.digest()
 }

@@ -3,7 +3,7 @@
 use super::catalog::literal;
 use super::trouble::Trouble;
 use super::wire::{Wire, WireError};
-use rowcast_core::{Point, SourceError, quote};
+use rowcast_core::{Epoch, Point, Position, SourceError, quote};
 
 /// A slot as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,14 @@ pub(crate) struct Exported {
     pub(crate) consistent: Point,
     /// For `SET TRANSACTION SNAPSHOT`, as long as the connection does nothing else.
     pub(crate) snapshot: String,
+}
+
+impl Exported {
+    /// Where a history begins that this slot captures.
+    pub(crate) fn beginning(&self, identity: u64) -> Position {
+        let epoch = Epoch { identity, birth: self.consistent.value() };
+        Position::new(epoch, self.consistent)
+    }
 }
 
 /// What kind of slot to make.

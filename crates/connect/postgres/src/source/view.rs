@@ -4,13 +4,15 @@
 //! are in the rows, commits from it on are in the stream.
 
 use super::catalog::{Table, literal};
-use super::prepare::{Prepare, identity, told_when_slow};
+use super::holders::told_when_slow;
+use super::prepare::Prepare;
 use super::publication::slot_name;
 use super::retained::{ACTIVE_MAX, ASK_EVERY};
 use super::rows::CopyOut;
 use super::shape::Shape;
 use super::slot::{self, Life, Slot};
 use super::snapshot::View;
+use super::timeline::{Descent, Server};
 use super::trouble::Trouble;
 use super::wire::{Purpose, Wire};
 use crate::connect::Address;
@@ -27,7 +29,7 @@ pub(crate) struct PostgresView {
     trouble: Trouble,
     slot: String,
     point: Point,
-    identity: u64,
+    server: Server,
     entities: Vec<(EntityName, Table, Shape)>,
     rows: CopyOut,
     /// What masks the rows that are read.
@@ -47,16 +49,15 @@ impl PostgresView {
         let slot = slot_name(&spec.service);
         let name = format!("{slot}_{:08x}", rand::random::<u32>());
         let made = slot::create(&mut beside, &name, Life::Temporary, server.version);
-        let made = told_when_slow(&name, made).await;
+        let made = told_when_slow(&name, &mut sql, made).await;
         let made = made.map_err(|e| trouble.wire("no slot for a snapshot can be made", e))?;
         let mut view = View::open(&prepare, &made).await?;
         let (tables, shapes) = prepare.tables(&mut view.wire).await?;
         let names = spec.entities.iter().map(|e| e.entity.clone());
         let entities = names.zip(tables).zip(shapes).map(|((n, t), s)| (n, t, s)).collect();
-        let identity = identity(&server, &slot);
         let (point, rows) = (made.consistent, CopyOut::new(view.wire));
         let masks = Arc::default();
-        Ok(Self { trouble, slot, point, identity, entities, rows, masks, sql })
+        Ok(Self { trouble, slot, point, server, entities, rows, masks, sql })
     }
 
     fn find(&self, entity: &EntityName) -> Option<&(EntityName, Table, Shape)> {
@@ -70,8 +71,8 @@ impl SourceView for PostgresView {
         self.point
     }
 
-    fn identity(&self) -> u64 {
-        self.identity
+    fn has_history_of(&self, logged: &Position) -> bool {
+        matches!(self.server.descent(&self.slot, logged), Descent::Same | Descent::GoesOn)
     }
 
     fn schema(&self, entity: &EntityName) -> Option<&Arc<Schema>> {

@@ -86,8 +86,8 @@ impl SourceView for SqliteView {
         self.point
     }
 
-    fn identity(&self) -> u64 {
-        self.identity
+    fn has_history_of(&self, logged: &Position) -> bool {
+        logged.epoch.identity == self.identity
     }
 
     fn schema(&self, entity: &EntityName) -> Option<&Arc<Schema>> {
