@@ -6,14 +6,15 @@ pub(crate) mod backlog;
 mod outlet;
 mod partitions;
 mod pulse;
+mod starts;
 mod tables;
 
 use super::assemble::{Assembler, Filled};
 use super::flow::{Flow, LookUp, PREFIX, Step, Stop};
-use super::prepare::{Prepare, Prepared};
+use super::prepare::Prepared;
 use super::snapshot::{Chunk, Failure};
 use super::trouble::Trouble;
-use super::wire::{Purpose, Wire, frame};
+use super::wire::{Wire, frame};
 use crate::connect::Address;
 pub(crate) use outlet::{Confirmed, Outlet, Package};
 pub(crate) use pulse::emit;
@@ -144,32 +145,6 @@ impl Task {
     async fn fail(&mut self, error: SourceError) {
         let told = self.stop.clone();
         let _ = told.run_until_cancelled(self.outlet.fail(error)).await;
-    }
-
-    /// Nothing of the history that was begun is in anybody's hands.
-    async fn give_back(&self) {
-        self.preparing(&Trouble(self.spec.service.clone())).give_back().await;
-    }
-
-    async fn prepare(&self, start: &Start, unpublished: bool) -> Result<Prepared, SourceError> {
-        self.preparing(&Trouble(self.spec.service.clone())).run(start, unpublished).await
-    }
-
-    fn preparing<'a>(&'a self, trouble: &'a Trouble) -> Prepare<'a> {
-        Prepare { address: &self.address, spec: &self.spec, trouble, peeks: self.peeks }
-    }
-
-    /// As [`prepare`](Self::prepare), while our last connection may still be dying.
-    async fn again(&self, start: &Start, unpublished: bool) -> Result<Prepared, SourceError> {
-        let began = Instant::now();
-        loop {
-            match self.prepare(start, unpublished).await {
-                Err(SourceError::Busy { .. }) if began.elapsed() < OWN_GHOST_MAX => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                other => return other,
-            }
-        }
     }
 }
 
@@ -503,17 +478,5 @@ async fn next_chunk(
     match snapshot {
         Some(snapshot) => snapshot.chunks.recv().await,
         None => None,
-    }
-}
-
-impl Task {
-    /// The connection for questions, made anew when it broke.
-    async fn sql<'w>(&self, wire: &'w mut Option<Wire>) -> Result<&'w mut Wire, SourceError> {
-        let trouble = Trouble(self.spec.service.clone());
-        let made = match wire.take() {
-            Some(wire) => wire,
-            None => self.preparing(&trouble).connect(Purpose::Sql).await?,
-        };
-        Ok(wire.insert(made))
     }
 }
