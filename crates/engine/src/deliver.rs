@@ -39,9 +39,8 @@ use lanes::Split;
 use narrow::Window;
 use park::Parking;
 use rowcast_core::{
-    ByteSize, Checkpoint, Chunk, Database, EntityName, EventLog, LogError, LogId, Offset, Position,
-    Progress, Projection, RouteId, Rows, SchemaId, Sink, SinkError, SinkSpec, Stored, Subscription,
-    Tail,
+    Chunk, Database, EntityName, EventLog, LogError, LogId, Offset, Position, Progress, Projection,
+    RouteId, Rows, SchemaId, Sink, SinkSpec, Stored, Subscription, Tail,
 };
 pub(crate) use state::RouteState;
 use std::collections::{HashMap, HashSet};
