@@ -83,6 +83,7 @@ impl Case {
             tail: &tail,
             asked: &self.asked,
             parked: &[],
+            outdated: &[],
         };
         known.member(&self.wanted).state
     }
