@@ -84,7 +84,10 @@ async fn a_published_computed_field_needs_its_inputs() {
     for to in [Kind::Postgres, Kind::Sqlite] {
         let pair = Pair::new(Kind::Postgres, to, &publish, SUBSCRIBE).await;
         pair.from.sql(STORED).await;
-        let words = ["\"twice\" is computed by the server, which does not send it", "add \"a\""];
+        let words = [
+            "\"twice\" is computed by the server, which does not send it",
+            "\"a\" to the entity's `fields`",
+        ];
         refused(&pair, "SOURCE-SCHEMA", &words).await;
     }
     let publish = format!("{PUBLISH}\nfields = [\"id\", \"twice\", \"a\"]");
@@ -263,7 +266,10 @@ async fn a_virtual_column_is_computed_by_the_copy_or_refused() {
     let table = STORED.replace("STORED", "VIRTUAL");
     server.sql("postgres", &table).await;
     configure("[service.shop.publish.item]\nfields = [\"id\", \"twice\"]");
-    let words = ["\"twice\" is computed by the server, which does not send it", "add \"a\""];
+    let words = [
+        "\"twice\" is computed by the server, which does not send it",
+        "\"a\" to the entity's `fields`",
+    ];
     refused(&pair, "SOURCE-SCHEMA", &words).await;
     configure("[service.shop.publish.item]");
     to.sql("CREATE TABLE item (id int PRIMARY KEY, a int, twice int)").await;
