@@ -32,17 +32,17 @@ async fn a_right_that_is_missing_at_the_first_snapshot_is_all_that_has_to_be_gra
     let rowcast = Rowcast::new(env!("CARGO_BIN_EXE_rowcast"), &config(&url, &to));
     let refused = rowcast.run(LONG, &["run", "--until-caught-up"]).await;
     assert_eq!(refused.code(), Some(1), "{}", refused.said());
-    assert!(refused.stderr.contains("permission denied for schema store"), "{}", refused.said());
+    assert!(refused.stderr.contains("lacks USAGE on schema store"), "{}", refused.said());
     assert_eq!(
         from.sql("postgres", SLOTS).await[0][0].as_deref(),
         Some("0"),
         "the slot went again"
     );
     let again = rowcast.run(LONG, &["run", "--until-caught-up"]).await;
-    assert!(again.stderr.contains("permission denied for schema store"), "{}", again.said());
+    assert!(again.stderr.contains("lacks USAGE on schema store"), "{}", again.said());
 
     let mut running = rowcast.start(&["run"]);
-    running.says(LONG, "permission denied for schema store").await;
+    running.says(LONG, "lacks USAGE on schema store").await;
     from.sql("postgres", "GRANT USAGE ON SCHEMA store TO capture").await;
     let wanted = Ok(vec![vec![Some("a".to_string())]]);
     becomes(LONG, "the copy", wanted, async || to.look("SELECT name FROM item").await).await;

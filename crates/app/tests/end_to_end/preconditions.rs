@@ -227,6 +227,7 @@ async fn a_machine_that_lacks_something_is_told_in_one_round_by_check_and_run() 
     drop(taken);
     server.sql("source", "GRANT USAGE ON SCHEMA app TO carrier").await;
     server.sql("source", "ALTER TABLE app.item OWNER TO carrier").await;
+    server.sql("source", "GRANT SELECT ON app.item TO carrier").await;
     let checked = rowcast.run(LONG, &["check"]).await.good();
     assert!(!checked.stdout.contains("built again"), "{}", checked.said());
     assert!(!rowcast.path("rowcast-data").exists(), "looking leaves nothing");

@@ -66,12 +66,7 @@ pub(super) async fn target(
             None => create(session, shape, &name, who).await?,
         }
     };
-    if beside.is_some() && !member::remember(session, &shape.into, table.oid, who).await? {
-        return Err(who.unreachable(BUILD_GONE));
-    }
-    if beside.is_none() && !held::remember(session, &shape.into, table.oid, who).await? {
-        return Err(who.unreachable(COPY_GONE));
-    }
+    remember(session, shape, beside.is_some(), table.oid, who).await?;
     let additions = fit::additions(shape, &name, &table);
     let table = if additions.is_empty() {
         table
@@ -91,6 +86,22 @@ pub(super) async fn target(
     computed(session, shape, &name, &table, who).await?;
     let key = table.key(shape).ok_or_else(|| who.bug("a table without a key passed the check"))?;
     Ok(Target::new(shape, name.sql(), &table, key))
+}
+
+/// Notes which table takes the rows, unless it is not the one that took them before.
+async fn remember(
+    session: &Session,
+    shape: &Shape,
+    beside: bool,
+    oid: u32,
+    who: &Who,
+) -> Result<(), SinkError> {
+    if beside {
+        let noted = member::remember(session, &shape.into, oid, who).await?;
+        return if noted { Ok(()) } else { Err(who.unreachable(BUILD_GONE)) };
+    }
+    let noted = held::remember(session, &shape.into, oid, who).await?;
+    if noted { Ok(()) } else { Err(who.unreachable(COPY_GONE)) }
 }
 
 fn refused(name: &TableName, misfit: Misfit, who: &Who) -> SinkError {

@@ -151,8 +151,7 @@ impl Prepare<'_> {
         let (found, published) =
             publication::ensure(&mut sql, &name, &wanted, self.trouble).await?;
         mark(&mut tables, &published);
-        let slot = Slot::find(&mut sql, &name).await;
-        let slot = slot.map_err(|e| self.trouble.wire("its slots cannot be read", e))?;
+        let slot = self.slot(&mut sql, &name).await?;
         let mut onto = None;
         let resume = match start {
             Start::After(resume) => {
@@ -169,15 +168,14 @@ impl Prepare<'_> {
         if let Some(slot) = slot {
             self.clear(&mut sql, &name, slot, start, never_used).await?;
         }
-        let fresh = *start == Start::Afresh;
         let made = match resume {
             Some(_) => None,
             None => {
                 // Until the log has the new history, it has to be known what became of the old one.
                 let gap = publication::gap(found.as_ref());
-                let made = self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await?;
-                *begun = *start == Start::Beginning;
-                Some(made)
+                let made = self.make_slot(&mut sql, &mut stream, &name, (&server, gap)).await;
+                *begun = made.is_ok() && *start == Start::Beginning;
+                Some(made?)
             }
         };
         let position = self.position(resume, made.as_ref(), server.identity(&name))?;
@@ -200,8 +198,14 @@ impl Prepare<'_> {
         if !backlog {
             self.begin_stream(&mut sql, &mut stream, position.point).await?;
         }
-        let (begun, read) = (*begun, Read { tables, shapes, snapshot, words });
+        let (begun, fresh) = (*begun, *start == Start::Afresh);
+        let read = Read { tables, shapes, snapshot, words };
         Ok(Prepared { stream, backlog, sql, position, fresh, onto, begun, read })
+    }
+
+    async fn slot(&self, sql: &mut Wire, name: &str) -> Result<Option<Slot>, SourceError> {
+        let found = Slot::find(sql, name).await;
+        found.map_err(|e| self.trouble.wire("its slots cannot be read", e))
     }
 
     /// Where the stream goes on: where the log ends, or where a new history begins.

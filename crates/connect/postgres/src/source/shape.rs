@@ -251,20 +251,7 @@ fn shape(
     let name = table.sql();
     let is_sent = |n: &str| sent.iter().any(|c| c.name == n);
     let published = |n: &str| publish.fields.as_ref().is_none_or(|f| f.iter().any(|f| f == n));
-    for field in publish.fields.iter().flatten() {
-        if is_sent(field) {
-            continue;
-        }
-        if let Some(computed) = table.column(field).filter(|c| c.generated.is_some()) {
-            inputs_fit(table, computed, publish)?;
-        } else {
-            return Err(Unfit::new(
-                format!("{name} has no column {}", quote(field)),
-                "add the column, or take it out of the entity's `fields`; subscribers that name it \
-                 have to let it go first",
-            ));
-        }
-    }
+    fields_fit(table, publish, sent)?;
     for column in key {
         if !is_sent(column) {
             return Err(Unfit::new(
@@ -314,6 +301,27 @@ fn shape(
         generated: generated.collect(),
     };
     Ok(Shape { id: schema.id(), parts: parts.collect(), masks, schema: Arc::new(schema) })
+}
+
+/// Whether every published field that is named is a column whose values come along.
+fn fields_fit(table: &Table, publish: &Publish, sent: &[&TableColumn]) -> Result<(), Unfit> {
+    let name = table.sql();
+    let is_sent = |n: &str| sent.iter().any(|c| c.name == n);
+    for field in publish.fields.iter().flatten() {
+        if is_sent(field) {
+            continue;
+        }
+        if let Some(computed) = table.column(field).filter(|c| c.generated.is_some()) {
+            inputs_fit(table, computed, publish)?;
+        } else {
+            return Err(Unfit::new(
+                format!("{name} has no column {}", quote(field)),
+                "add the column, or take it out of the entity's `fields`; subscribers that name it \
+                 have to let it go first",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether copies can compute a column that is named among the published fields. The server does not

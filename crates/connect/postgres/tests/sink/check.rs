@@ -237,13 +237,13 @@ async fn a_key_that_compares_more_coarsely_than_the_source_s_is_refused() {
     assert!(bad(&check(&bench, &bench.server.url(&bench.database), &t).await).is_empty());
 }
 
-/// Check names each function that cannot work for us and the statement that mends it; the error at run
-/// time says the same.
-#[tokio::test]
-async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_row() {
-    let t = schema("t", 1, &[("id", "bigint"), ("v", "text")]);
-    let audit = "CREATE TABLE audit (id bigint); CREATE FUNCTION known(text) RETURNS bool IMMUTABLE \
+/// Something that needs a table's schema in the path, and a function of the same fault.
+const AUDIT: &str = "CREATE TABLE audit (id bigint); CREATE FUNCTION known(text) RETURNS bool IMMUTABLE \
         LANGUAGE plpgsql AS $$ BEGIN RETURN length($1) < 9; END $$; ";
+
+/// Tables each with one function that names a table or function without its schema, and its name.
+fn lost_functions() -> [(String, &'static str); 5] {
+    let audit = AUDIT;
     let function = |body: &str| {
         format!(
             "CREATE FUNCTION fails(text) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN {body} END $$; "
@@ -254,7 +254,7 @@ async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_
         INSERT INTO audit VALUES (NEW.id); RETURN NEW; END $$; \
         CREATE TABLE t (id bigint PRIMARY KEY, v text); \
         CREATE TRIGGER tg AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fails()";
-    for (setup, fails) in [
+    [
         (format!("{audit}{trigger}"), "fails()"),
         (
             format!(
@@ -283,7 +283,15 @@ async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_
             ),
             "fails(text)",
         ),
-    ] {
+    ]
+}
+
+/// Check names each function that cannot work for us and the statement that mends it; the error at run
+/// time says the same.
+#[tokio::test]
+async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_row() {
+    let t = schema("t", 1, &[("id", "bigint"), ("v", "text")]);
+    for (setup, fails) in lost_functions() {
         let mut bench = Bench::new(&setup, vec![all_fields("t", "t")]).await;
         let url = bench.server.url(&bench.database);
         let found = check(&bench, &url, &t).await;
@@ -306,7 +314,7 @@ async fn a_function_that_needs_a_search_path_is_named_by_check_and_by_the_first_
         NEW.v := lower(NEW.v); INSERT INTO public.audit VALUES (NEW.id); RETURN NEW; END $$; \
         CREATE TABLE t (id bigint PRIMARY KEY, v text); \
         CREATE TRIGGER tg BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION works()";
-    let mut bench = Bench::new(&format!("{audit}{good}"), vec![all_fields("t", "t")]).await;
+    let mut bench = Bench::new(&format!("{AUDIT}{good}"), vec![all_fields("t", "t")]).await;
     let found = check(&bench, &bench.server.url(&bench.database), &t).await;
     assert!(bad(&found).is_empty(), "{found:?}");
     bench.apply(&[Ev::create(&t, &["1", "A"])]).await;
