@@ -271,10 +271,7 @@ impl Inner {
     /// Nobody else writes to the file from now on, so the checkpoint stays where it is.
     fn hold(&mut self, log: LogId) -> Result<Checkpoint, SinkError> {
         self.connect(log)?;
-        let turn = match &self.open {
-            Some(open) => Some(Turn::of(&open.connection)),
-            None => None,
-        };
+        let turn = self.open.as_ref().map(|open| Turn::of(&open.connection));
         let turn = turn.transpose().map_err(|e| self.refused("holding the checkpoint", e))?;
         let held = match &self.open {
             Some(open) => open

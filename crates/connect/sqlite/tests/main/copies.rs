@@ -183,6 +183,7 @@ async fn two_tracks_of_one_instance_take_turns_at_their_file() {
     main.apply(&rows, progress(false)).await.unwrap();
     let mut side = target.database().sink(SinkSpec { track: Track::Side, ..spec });
     let (more, after) = (rows.clone(), progress(true));
+    #[expect(clippy::disallowed_methods, reason = "joined below")]
     let waiting = tokio::spawn(async move {
         side.wants(LogId(1)).await?;
         side.apply(&more, after).await
