@@ -162,10 +162,8 @@ impl Prepare<'_> {
             }
             Start::Beginning | Start::Afresh => None,
         };
-        let never_used = slot
-            .as_ref()
-            .is_some_and(|slot| publication::never_used(found.as_ref(), slot.confirmed));
         if let Some(slot) = slot {
+            let never_used = publication::never_used(found.as_ref(), slot.confirmed);
             self.clear(&mut sql, &name, slot, start, never_used).await?;
         }
         let made = match resume {
@@ -183,8 +181,8 @@ impl Prepare<'_> {
         let hidden = self.hidden(&tables, &wanted, found.as_ref(), (snapshots, unpublished));
         let passes = self.passes(&hidden, snapshots, position, unpublished)?;
         let unseen = hidden.iter().map(|entity| tables[*entity].oid).collect();
-        let published = &published;
-        let mut known = Known { name: &name, server: &server, snapshots, published, unseen };
+        let mut known =
+            Known { name: &name, server: &server, snapshots, published: &published, unseen };
         self.doubt(&mut sql, &mut tables, &mut known).await?;
         let snapshot =
             self.snapshot(&mut sql, &mut known, (&mut tables, &mut shapes), made).await?;
