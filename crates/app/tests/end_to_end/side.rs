@@ -61,16 +61,6 @@ impl Side {
         }
     }
 
-    /// Runs statements that the database may refuse.
-    pub(crate) async fn attempt(&self, sql: &str) -> Result<TextRows, String> {
-        match self {
-            Self::Postgres { server, name } => {
-                server.try_sql(name, sql).await.map_err(|e| e.to_string())
-            }
-            Self::Sqlite { path, .. } => in_file(path, sql).await.map_err(|e| e.to_string()),
-        }
-    }
-
     /// Asks about a copy that Rowcast may not have made yet, or is about to change: the error is that
     /// of what is not there. Whoever asks again and again asks so.
     pub(crate) async fn look(&self, query: &str) -> Result<TextRows, String> {
